@@ -1,0 +1,1 @@
+"""Spec and graph to plan: selection, checks, lock, views. Imports no torch."""
