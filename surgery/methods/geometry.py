@@ -1,0 +1,68 @@
+"""The sizes of a layer that an adapter's sizes follow from, read from the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import Literal, TypeAlias, cast
+
+from surgery.graph import Module
+
+Layer: TypeAlias = Literal["Embedding", "Conv2d", "Conv1d", "Linear", "Conv1D"]
+
+# In the order in which PEFT asks `isinstance` (lora.layer.dispatch_default): the first that fits decides.
+LAYERS: tuple[Layer, ...] = ("Embedding", "Conv2d", "Conv1d", "Linear", "Conv1D")
+_DIMENSIONS: dict[Layer, int] = {"Embedding": 2, "Conv2d": 4, "Conv1d": 3, "Linear": 2, "Conv1D": 2}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of an adaptable layer.
+
+    `inputs` and `outputs` are its features or channels (of an embedding: rows and width), `kernel` the sizes
+    of a convolution's kernel, `groups` its groups. A weight is stored (outputs, inputs / groups, *kernel), but
+    (inputs, outputs) by Embedding and by transformers' Conv1D.
+    """
+
+    layer: Layer
+    inputs: int
+    outputs: int
+    kernel: tuple[int, ...] = ()
+    groups: int = 1
+
+    @property
+    def is_convolution(self) -> bool:
+        return bool(self.kernel)
+
+    @property
+    def kernel_size(self) -> int:
+        return prod(self.kernel)
+
+
+def layer_of(module: Module) -> Layer | None:
+    """Which of the layers that PEFT adapts this module is, by its class or a base class."""
+    return next((layer for layer in LAYERS if layer in module.bases or layer == module.kind), None)
+
+
+def geometry(module: Module) -> Geometry | str:
+    """The sizes of an adaptable layer, or why this module is none."""
+    layer = layer_of(module)
+    if layer is None:
+        return f"{module.kind} is none of the layers that PEFT adapts ({', '.join(LAYERS)})"
+    weight = module.weight
+    if weight is None:
+        return (
+            f"its weight is not a plain parameter of this {module.kind} (computed by a parametrization, or quantised)"
+        )
+    if not is_plain_float(weight.dtype):
+        return f"its weight is quantised ({weight.dtype.removeprefix('torch.')})"
+    if len(weight.shape) != _DIMENSIONS[layer]:
+        return f"its weight has shape {list(weight.shape)}, which is not a {layer}'s"
+    if layer in ("Embedding", "Conv1D"):
+        return Geometry(layer, *cast("tuple[int, int]", weight.shape))
+    groups = module.numbers.get("groups", 1)
+    return Geometry(layer, weight.shape[1] * groups, weight.shape[0], weight.shape[2:], groups)
+
+
+def is_plain_float(dtype: str) -> bool:
+    return dtype.removeprefix("torch.") in ("float64", "float32", "float16", "bfloat16")

@@ -1,0 +1,22 @@
+"""Why a spec does not set certain fields of PEFT's configurations."""
+
+LATER = "it comes later"
+_WHERE = "`select` says which modules are adapted"
+_RECORD = "it is written when the adapter is saved"
+
+BY_SURGERY: dict[str, str] = {
+    "target_modules": _WHERE,
+    "exclude_modules": "`exclude` and `except` say which modules are left out",
+    "layers_to_transform": _WHERE,
+    "layers_pattern": _WHERE,
+    "rank_pattern": "write one target per rank",
+    "alpha_pattern": "write one target per alpha",
+    "modules_to_save": "`train { select ... }` says which modules are trained in full",
+    "inference_mode": "an adapter is applied to be trained",
+    "task_type": "it is not needed to apply an adapter",
+    "peft_type": _RECORD,
+    "auto_mapping": _RECORD,
+    "peft_version": _RECORD,
+    "base_model_name_or_path": _RECORD,
+    "revision": _RECORD,
+}
