@@ -69,7 +69,7 @@ class Lora(Method):
         if sizes.is_convolution and module.numbers.get("dilation", 1) != 1:
             return "PEFT's LoRA drops the dilation of a convolution"
         if settings["dora"] and sizes.groups > 1:
-            return f"DoRA does not work on a convolution with groups ({sizes.groups})"
+            return f"PEFT's DoRA pairs the wrong channels of a convolution with groups ({sizes.groups})"
         if settings["dora"] and module.weight and module.weight.init.value == "zero":
             return "its weight starts as zeros, and DoRA divides by the weight's norm"
         return None

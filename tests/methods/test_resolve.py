@@ -1,0 +1,125 @@
+import pytest
+
+from surgery.diagnostics import Source, Span
+from surgery.graph import Init, Module, Parameter
+from surgery.methods import METHODS, geometry, resolve
+
+LORA, LOHA = METHODS["lora"], METHODS["loha"]
+SOURCE = Source("f.surg", "lora { r = 4 }")
+SPAN = Span(SOURCE, 0, 4)
+
+
+def resolved(method, **given):
+    return resolve(method, {name: (value, SPAN) for name, value in given.items()}, SPAN)
+
+
+def codes(method, **given):
+    return [problem.code for problem in resolved(method, **given)[1]]
+
+
+def linear(out=64, inputs=64, dtype="float32", bases=("Linear",), kind="Linear"):
+    return Module("l", kind, bases, (Parameter("weight", (out, inputs), dtype, Init("random"), 0),))
+
+
+def test_defaults_are_filled_in():
+    settings, problems = resolved(LORA, r=16)
+    assert not problems
+    assert settings == {"r": 16, "alpha": 8, "dropout": 0.0, "rslora": False, "dora": False, "init": True}
+
+
+def test_pefts_own_names_are_accepted():
+    settings, problems = resolved(LORA, lora_alpha=32, lora_dropout=0.1, use_rslora=True, init_lora_weights="gaussian")
+    assert not problems
+    assert (settings["alpha"], settings["dropout"], settings["rslora"]) == (32, 0.1, True)
+    assert settings["init"] == "gaussian"
+
+
+def test_equal_values_have_one_form():
+    settings, _ = resolved(LORA, r=4.0, alpha=8.0, dropout=0)
+    assert [repr(settings[name]) for name in ("r", "alpha", "dropout")] == ["4", "8", "0.0"]
+
+
+def test_an_unknown_setting_names_the_nearest():
+    _, [problem] = resolved(LORA, droput=0.1)
+    assert problem.code == "E0402"
+    assert problem.helps[0].startswith("did you mean `dropout`?")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"r": 0},
+        {"r": -1},
+        {"r": 2.5},
+        {"r": True},
+        {"r": "8"},
+        {"r": None},
+        {"alpha": 0},
+        {"alpha": float("inf")},
+        {"alpha": float("nan")},
+        {"dropout": 1},
+        {"dropout": -0.1},
+        {"rslora": 1},
+        {"init": 1},
+        {"init": "gausian"},
+    ],
+    ids=str,
+)
+def test_values_out_of_bounds_are_refused(given):
+    settings, [problem] = resolved(LORA, **given)
+    assert problem.code == "E0403"
+    [name] = given
+    assert settings[name] == LORA.setting(name).default
+    assert problem.helps
+
+
+@pytest.mark.parametrize("init", ["pissa", "pissa_niter_16", "olora", "eva", "loftq"])
+def test_inits_that_come_later_are_refused_as_such(init):
+    assert codes(LORA, init=init) == ["E0405"]
+
+
+def test_fields_that_statements_of_the_language_decide_are_refused_as_such():
+    _, [problem] = resolved(LOHA, target_modules="to_q")
+    assert problem.code == "E0405"
+    assert "`select`" in problem.message
+
+
+def test_a_setting_under_both_its_names_is_set_twice():
+    assert codes(LORA, alpha=8, lora_alpha=16) == ["E0104"]
+
+
+def test_all_problems_come_at_once():
+    assert codes(LORA, r=0, dropuot=0.1, init="pissa") == ["E0403", "E0402", "E0405"]
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Module("m", "LayerNorm", ("LayerNorm",)), "none of the layers"),
+        (Module("m", "ConvTranspose1d", ("ConvTranspose1d", "_ConvTransposeNd", "_ConvNd")), "none of the layers"),
+        (linear(dtype="uint8", bases=("Linear4bit", "Linear"), kind="Linear4bit"), "quantised (uint8)"),
+        (linear(dtype="float8_e4m3fn"), "quantised"),
+        (Module("m", "Linear", ("Linear",)), "not a plain parameter"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.kind,
+)
+def test_what_no_method_can_adapt(module, reason):
+    settings, _ = resolved(LORA)
+    assert reason in LORA.refusal(module, settings)
+    assert reason in geometry(module)
+
+
+def test_advice_on_loha_rank_and_on_alpha():
+    module = linear(64, 64)
+    assert [code for code, _ in LOHA.advice(module, resolved(LOHA, r=8)[0])] == []
+    assert [code for code, _ in LOHA.advice(module, resolved(LOHA, r=9)[0])] == ["W0902"]
+    assert [code for code, _ in LORA.advice(module, resolved(LORA, r=4, alpha=17)[0])] == ["W0903"]
+    assert [code for code, _ in LORA.advice(module, resolved(LORA, r=32, alpha=8)[0])] == []
+    assert [code for code, _ in LORA.advice(module, resolved(LORA, r=33, alpha=8)[0])] == ["W0903"]
+    assert [code for code, _ in LORA.advice(module, resolved(LORA, r=4, alpha=17, rslora=True)[0])] == []
+
+
+def test_only_rank_and_alpha_vary_within_an_adapter():
+    for method in METHODS.values():
+        assert {setting.name for setting in method.settings if setting.per_site} == {"r", "alpha"}
+        assert not {"r", "alpha"} & set(method.per_adapter(resolved(method)[0]))
