@@ -61,6 +61,7 @@ CODES: dict[str, Code] = {
         "E0202": "alternative matches nothing",
         "E0203": "count differs from expect",
         "E0204": "no such module",
+        "E0205": "choice rests on an unknown fact",
         # Protection and conflict
         "E0301": "protected module touched",
         "E0302": "two targets on one module",
@@ -70,6 +71,7 @@ CODES: dict[str, Code] = {
         "E0306": "adapter would never run",
         "E0307": "shared storage touched",
         "E0308": "trained and adapted",
+        "E0309": "assumption contradicts the graph",
         # Method and backend
         "E0401": "unknown method",
         "E0402": "unknown method setting",
@@ -92,6 +94,7 @@ CODES: dict[str, Code] = {
         "E0513": "export differs from the adapted model",
         "E0514": "file cannot be written",
         "E0515": "training cannot start",
+        "E0516": "training stopped",
         # Lints
         "W0901": "target without expect",
         "W0902": "LoHa rank above the square root of the width",
