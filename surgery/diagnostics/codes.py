@@ -78,6 +78,7 @@ CODES: dict[str, Code] = {
         "E0403": "wrong value for a method setting",
         "E0404": "method cannot adapt this module",
         "E0405": "setting not supported",
+        "E0406": "PEFT cannot do this exactly",
         # Drift, lock and files
         "E0501": "file cannot be read",
         "E0502": "damaged graph file",
@@ -95,6 +96,7 @@ CODES: dict[str, Code] = {
         "E0514": "file cannot be written",
         "E0515": "training cannot start",
         "E0516": "training stopped",
+        "E0517": "damaged plan",
         # Lints
         "W0901": "target without expect",
         "W0902": "LoHa rank above the square root of the width",

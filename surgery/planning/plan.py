@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-FORMAT_VERSION = 1
+from surgery.diagnostics import Diagnostic, SurgeryError
+from surgery.files import read_text
+
+FORMAT_VERSION: Literal[1] = 1
 
 
 class _Record(BaseModel):
@@ -82,9 +87,11 @@ class SwitchedOff(_Record):
 
 
 class Limit(_Record):
-    """A line of a budget: `limit` and `actual` are in bytes, a share of 1, or a count."""
+    """A line of a budget: the plan holds `actual operator limit`. `unit` is that of both: a share is one of 1."""
 
-    name: str
+    name: Literal["trainable", "adapter"]
+    operator: Literal["<=", "<"]
+    unit: Literal["share", "parameters", "bytes"]
     limit: float
     actual: float
     place: str
@@ -124,7 +131,11 @@ class Finding(_Record):
 
 
 class Plan(_Record):
-    """Everything that applying a spec to a model will do. Not `applyable` while an error stands."""
+    """Everything that applying a spec to a model will do. Not `applyable` while an error stands.
+
+    `trained` lists modules whose own parameters, not those of the modules inside them, are trained in full.
+    `checkpointed` lists modules whose activations are recomputed. Paths are relative to the model's root.
+    """
 
     format_version: Literal[1] = FORMAT_VERSION
     applyable: bool
@@ -143,3 +154,32 @@ class Plan(_Record):
     totals: Totals
     fingerprints: Fingerprints
     diagnostics: list[Finding]
+
+
+def read_plan(path: Path | str) -> Plan:
+    """A plan from its JSON file. Raises SurgeryError: E0501 if it cannot be read, E0517 if it is not a plan."""
+    text = read_text(path, what="plan", help="write one with `surgery plan F.surg --out FILE`")
+    try:
+        return Plan.model_validate_json(text)
+    except ValidationError as error:
+        raise SurgeryError(
+            Diagnostic(
+                "E0517",
+                f"not a plan of format {FORMAT_VERSION}: {first_problem(error)}",
+                place=str(path),
+                helps=("write it again with `surgery plan F.surg --out FILE`",),
+            )
+        ) from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first thing pydantic found wrong, in one line."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(map(str, problem["loc"]))
+    return (f"{where}: " if where else "") + problem["msg"].replace("\n", " ")
+
+
+def json_schema() -> str:
+    """The JSON Schema of a plan, as `plan.schema.json` beside this file holds it."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Plan.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"

@@ -1,0 +1,147 @@
+"""What each target and each `train` claims, once exclusions are taken off. Nothing is built here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from surgery.diagnostics import Diagnostic, Span
+from surgery.language import tree
+from surgery.planning.counts import check_expect
+from surgery.planning.plan import Exclusion
+from surgery.planning.select import Selector
+from surgery.planning.selection import Selection, union
+from surgery.planning.words import counted, selector_text, some
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a target or a `train` wants to touch: module paths in the order of the model.
+
+    Of a `train`, `modules` are those chosen and all that lies inside them.
+    """
+
+    statement: tree.Target | tree.Train
+    modules: tuple[str, ...]
+    excluded: tuple[Exclusion, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.statement.name.name if isinstance(self.statement, tree.Target) else "train"
+
+    @property
+    def subject(self) -> str:
+        """As the start of a message."""
+        return f"target `{self.name}`" if isinstance(self.statement, tree.Target) else "`train`"
+
+    @property
+    def verb(self) -> str:
+        return "adapts" if isinstance(self.statement, tree.Target) else "trains"
+
+    @property
+    def span(self) -> Span:
+        return self.statement.select.span
+
+    def narrowed(self, modules: Iterable[str]) -> Claim:
+        """The same claim on fewer modules."""
+        kept = frozenset(modules)
+        return Claim(self.statement, tuple(path for path in self.modules if path in kept), self.excluded)
+
+
+def is_on(selector: Selector, statement: tree.Target | tree.Train) -> bool:
+    """Whether the `when` of a statement holds; without one it does."""
+    return statement.when is None or bool(selector.spec.evaluate(statement.when))
+
+
+def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[tree.Exclude]) -> Claim:
+    """The modules a target adapts: its `select`, less its `except`s, less every `exclude`."""
+    before = len(selector.found)
+    chosen = selector(target.select, strict=True)
+    is_explained = len(selector.found) > before
+    left = chosen
+    excluded: dict[str, Exclusion] = {}
+    takers: list[tuple[tree.Set, str]] = [(node, "") for node in target.except_]
+    takers += [(node.value, node.because.value if node.because else "") for node in excludes]
+    for node, because in takers:
+        taken = selector(node)
+        for path in selector.ordered(left.yes & taken.yes):
+            excluded[path] = Exclusion(
+                path=path,
+                because=because,
+                selector=selector_text(node),
+                place=node.span.place,
+                target=target.name.name,
+            )
+        left = left - taken
+    claim = Claim(target, selector.ordered(left.yes), tuple(excluded[path] for path in selector.ordered(excluded)))
+    _check_choice(selector, claim, chosen, left.maybe, is_explained)
+    return claim
+
+
+def claim_of_train(selector: Selector, train: tree.Train) -> Claim:
+    """The modules a `train` trains: those it selects with all inside them, less its `except`s with all inside those."""
+    before = len(selector.found)
+    chosen = selector(train.select, strict=True)
+    is_explained = len(selector.found) > before
+    taken = union(selector(node) for node in train.except_)
+    left = _with_inside(selector, chosen) - _with_inside(selector, taken)
+    claim = Claim(train, selector.ordered(left.yes))
+    named = Claim(train, selector.ordered(chosen.yes - taken.yes))
+    _check_choice(selector, named, chosen, left.maybe, is_explained)
+    return claim
+
+
+def _with_inside(selector: Selector, chosen: Selection) -> Selection:
+    yes = chosen.yes | selector.tree.inside(chosen.yes)
+    maybe = {path: why for top, why in chosen.maybe.items() for path in (top, *selector.tree.inside([top]))}
+    return Selection(yes, {path: why for path, why in maybe.items() if path not in yes})
+
+
+def _check_choice(
+    selector: Selector, claim: Claim, chosen: Selection, maybe: Mapping[str, str], is_explained: bool
+) -> None:
+    """E0201 if nothing is chosen, E0205 if that is not known, E0203 if it is not what the author expected.
+
+    `is_explained`: a part of the selector that matches nothing was reported already.
+    """
+    expect = claim.statement.expect
+    if maybe:
+        selector.found.add(_doubt(claim, selector.ordered(maybe), maybe))
+    elif not chosen.possible and not is_explained:
+        selector.found.add(_nothing_chosen(claim))
+    elif chosen.possible and not claim.modules and expect is None:
+        selector.found.add(_all_taken(claim))
+    if expect and not is_explained and not maybe:
+        check_expect(selector, expect, claim.modules, claim.subject, claim.span)
+
+
+def _nothing_chosen(claim: Claim) -> Diagnostic:
+    return Diagnostic(
+        "E0201",
+        f"{claim.subject} selects no module",
+        claim.span,
+        label="each part matches something, but nothing matches all of them",
+        helps=("loosen one of the parts; `surgery facts` lists modules with their classes and roles",),
+    )
+
+
+def _all_taken(claim: Claim) -> Diagnostic:
+    return Diagnostic(
+        "E0201",
+        f"{claim.subject} has no module left: exclusions take all that it selects",
+        claim.span,
+        notes=tuple(dict.fromkeys(f"`{taken.selector}` at {taken.place}" for taken in claim.excluded)),
+        helps=("write `expect 0` if that is meant, or remove the target",),
+    )
+
+
+def _doubt(claim: Claim, paths: tuple[str, ...], why: Mapping[str, str]) -> Diagnostic:
+    first = paths[0]
+    return Diagnostic(
+        "E0205",
+        f"it is not known whether {claim.subject} takes {counted(len(paths), 'module')}",
+        claim.span,
+        label=f"may select {some(paths)}",
+        notes=tuple(dict.fromkeys(f"{path}: {why[path]}" for path in paths[:8])),
+        helps=(f'settle it with `except path("{first}")`, or vouch for the fact with `assume`',),
+    )

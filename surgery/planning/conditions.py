@@ -1,0 +1,58 @@
+"""`where(...)`: conditions on one module's own numbers."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from surgery.graph import Module
+from surgery.language import tree
+from surgery.language.spec import LoadedSpec
+
+COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+def holds(spec: LoadedSpec, condition: tree.Expression, module: Module) -> bool:
+    """Whether a condition is true of a module.
+
+    `parameters` is the count of the module's own parameters, `out_features` and the like are its attributes.
+    A comparison with a number that the module lacks is neither true nor false, and so is its `not`.
+    """
+    own = {**module.numbers, "parameters": sum(parameter.numel for parameter in module.parameters)}
+    return _holds(spec, condition, own) is True
+
+
+def _holds(spec: LoadedSpec, node: tree.Expression, own: Mapping[str, int]) -> bool | None:
+    match node:
+        case tree.Logic():
+            decisive = node.operator == "or"
+            answers = {_holds(spec, node.left, own), _holds(spec, node.right, own)}
+            if decisive in answers:
+                return decisive
+            return None if None in answers else not decisive
+        case tree.Not():
+            answer = _holds(spec, node.operand, own)
+            return None if answer is None else not answer
+        case _:
+            if any(name not in own and name not in spec.params for name in _names(node)):
+                return None
+            return bool(spec.evaluate(node, names=own))
+
+
+def _names(node: tree.Expression) -> Iterator[str]:
+    match node:
+        case tree.Name():
+            yield node.name
+        case tree.Comparison() | tree.Arithmetic():
+            yield from _names(node.left)
+            yield from _names(node.right)
+        case tree.Negative():
+            yield from _names(node.operand)

@@ -1,0 +1,55 @@
+"""Why a module is in a set: the facts that put it there, with the place in the model's code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from surgery.graph import Module
+from surgery.language import tree
+
+
+def evidence_in(node: tree.Set, module: Module, lets: Mapping[str, tree.Set]) -> str:
+    """The roles and facts that `node` asks for and `module` has, and how the model's code initialised it.
+
+    Empty where a selector goes by path or class alone: then the path or class is all there is to say.
+    """
+    parts = list(dict.fromkeys([*_asked_for(node, module, lets), *initial(module)]))
+    return "; ".join(parts)
+
+
+def initial(module: Module) -> list[str]:
+    """`weight starts as zero (dit.py:297)`, for parameters that do not start at random; biases aside."""
+    telling = [p for p in module.parameters if not p.is_bias and p.init.value in ("zero", "loaded")]
+    return [f"{p.name} starts as {p.init.value}" + (f" ({p.init.place})" if p.init.place else "") for p in telling]
+
+
+def _asked_for(node: tree.Set, module: Module, lets: Mapping[str, tree.Set]) -> Iterable[str]:
+    match node:
+        case tree.Roles():
+            for word in node.words:
+                if word.name in module.roles:
+                    yield f"{word.name}: {module.roles[word.name]}"
+        case tree.Inits():
+            for parameter in module.parameters:
+                if not parameter.is_bias and any(word.name == parameter.init.value for word in node.words):
+                    place = f" ({parameter.init.place})" if parameter.init.place else ""
+                    yield f"{parameter.name} starts as {parameter.init.value}{place}"
+        case tree.FactSet():
+            yield from _of_fact(node.fact, module)
+        case tree.Combined():
+            yield from _asked_for(node.left, module, lets)
+            if node.operator != "-":
+                yield from _asked_for(node.right, module, lets)
+        case tree.LetName():
+            yield from _asked_for(lets[node.name], module, lets)
+        case tree.Indexed():
+            yield from _asked_for(node.of, module, lets)
+
+
+def _of_fact(fact: str, module: Module) -> Iterable[str]:
+    if fact == "tied" and module.tied:
+        yield f"shares storage with {', '.join(module.tied)}"
+    elif fact == "bypassed" and module.bypassed.answer == "yes":
+        yield f"bypassed: {module.bypassed.evidence}"
+    elif fact == "unreached" and module.unreached.answer == "yes":
+        yield f"unreached: {module.unreached.evidence}"

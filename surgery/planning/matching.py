@@ -1,0 +1,154 @@
+"""Which modules of a tree a glob matches, and what to say when it matches none.
+
+A glob is walked through the module tree, not run as a regular expression over paths: slices need to know a
+module's numbered children, and a walk stays linear in the modules that the glob reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from typing import assert_never
+
+from surgery.diagnostics import Diagnostic
+from surgery.graph import Graph
+from surgery.language.globs import Alternatives, AnyDepth, Glob, Literal, Segment, Slice, Wildcard, join
+
+Segments = tuple[Segment, ...]
+Places = frozenset[str]
+
+_ROOT: Places = frozenset([""])
+
+
+class ModuleTree:
+    """The module tree of a graph, indexed for walking."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._children: dict[str, dict[str, str]] = {
+            path: {child.rpartition(".")[2]: child for child in children} for path, children in graph.children.items()
+        }
+
+    def children(self, path: str) -> dict[str, str]:
+        """The paths of a module's direct children by their names, in order."""
+        return self._children.get(path, {})
+
+    def numbered(self, path: str) -> list[str]:
+        """The paths of the children whose names are numbers, by number."""
+        names = self.children(path)
+        return [names[name] for name in sorted((n for n in names if n.isdecimal() and n.isascii()), key=int)]
+
+    def inside(self, paths: Iterable[str]) -> frozenset[str]:
+        """Everything strictly below any of `paths`."""
+        found: set[str] = set()
+        waiting = [child for path in paths for child in self.children(path).values()]
+        while waiting:
+            path = waiting.pop()
+            if path not in found:
+                found.add(path)
+                waiting.extend(self.children(path).values())
+        return frozenset(found)
+
+    def containing(self, paths: Iterable[str]) -> frozenset[str]:
+        """Everything that has any of `paths` strictly below it, the model itself (path "") included."""
+        found: set[str] = set()
+        for path in paths:
+            while path:
+                path = path.rpartition(".")[0]
+                if path in found:
+                    break
+                found.add(path)
+        return frozenset(found)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every last segment of a path."""
+        return frozenset(name for children in self._children.values() for name in children)
+
+    def match(self, glob: Glob) -> frozenset[str]:
+        """The modules whose path the glob matches. The model itself, which has no path, is never one of them."""
+        return self._walk(_ROOT, glob.segments) - _ROOT
+
+    def complaints(self, glob: Glob) -> Iterator[Diagnostic]:
+        """E0201 if the glob matches nothing, else E0202 for each of its alternatives that matches nothing."""
+        if not self.match(glob):
+            helps = self._suggestion(glob.segments)
+            yield Diagnostic(
+                "E0201", f'no module matches "{glob.text}"', glob.span, label="matches nothing", helps=helps
+            )
+        else:
+            yield from self._idle_alternatives(_ROOT, glob.segments, (), glob)
+
+    def _walk(self, places: Places, segments: Segments) -> Places:
+        for segment in segments:
+            if not places:
+                break
+            places = self._step(places, segment)
+        return places
+
+    def _step(self, places: Places, segment: Segment) -> Places:
+        match segment:
+            case AnyDepth():
+                return places | self.inside(places)
+            case Literal():
+                found = (self.children(place).get(segment.name) for place in places)
+                return frozenset(path for path in found if path is not None)
+            case Wildcard():
+                children = (child for place in places for child in self.children(place).items())
+                return frozenset(path for name, path in children if segment.fits(name))
+            case Slice():
+                return frozenset(path for place in places for path in self.numbered(place)[segment.slice])
+            case Alternatives():
+                return frozenset[str]().union(*(self._walk(places, option) for option in segment.options))
+        assert_never(segment)
+
+    def _idle_alternatives(
+        self, places: Places, segments: Segments, after: Segments, glob: Glob
+    ) -> Iterator[Diagnostic]:
+        """Complaints about the alternatives in `segments`, which start at `places` and are followed by `after`."""
+        for at, segment in enumerate(segments):
+            if isinstance(segment, Alternatives):
+                rest = segments[at + 1 :] + after
+                for option, span in zip(segment.options, segment.spans, strict=True):
+                    if self._walk(places, option + rest) - _ROOT:
+                        yield from self._idle_alternatives(places, option, rest, glob)
+                    else:
+                        yield Diagnostic(
+                            "E0202",
+                            f'alternative `{join(option)}` of "{glob.text}" matches nothing',
+                            span,
+                            label="matches nothing",
+                            helps=self._suggestion(option + rest, places),
+                        )
+            places = self._step(places, segment)
+
+    def _suggestion(self, segments: Segments, places: Places = _ROOT) -> tuple[str, ...]:
+        """What the author may have meant: the glob with its first failing segment replaced by the nearest name."""
+        at = 0
+        while at < len(segments) and (reached := self._step(places, segments[at])):
+            places, at = reached, at + 1
+        if at == len(segments):  # only the model itself matches
+            return ('select the modules by their names: "*" stands for those at the top',)
+        failing = segments[at]
+        if isinstance(failing, Alternatives):
+            return self._suggestion(failing.options[0], places)
+        if isinstance(failing, Slice):
+            return (self._numbered_help(places),)
+        here = frozenset(name for place in places for name in self.children(place))
+        for names in (here, self.names):
+            for name in get_close_matches(str(failing).strip("*"), sorted(names), n=3, cutoff=0.5):
+                if found := self._walk(places, (Literal(name), *segments[at + 1 :])):
+                    return (f"did you mean `{name}`, as in {self._first(found)}?",)
+        nearest = get_close_matches(str(failing).strip("*"), sorted(here or self.names), n=3, cutoff=0.0)
+        return (f"the nearest names there are {', '.join(f'`{name}`' for name in nearest)}",) if nearest else ()
+
+    def _numbered_help(self, places: Places) -> str:
+        counts = {place: len(self.numbered(place)) for place in places}
+        place, most = max(counts.items(), key=lambda item: item[1])
+        if not most:
+            return "no module there has numbered children"
+        return f"`{place}` has {most} numbered children, 0 to {most - 1}"
+
+    def _first(self, paths: Places) -> str:
+        return next(path for path in self.graph if path in paths)

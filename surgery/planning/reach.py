@@ -1,0 +1,95 @@
+"""Whether the adapters that are asked for would run, and learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from surgery.diagnostics import Diagnostic, Diagnostics
+from surgery.graph import Fact, Graph
+from surgery.planning.claims import Claim
+from surgery.planning.words import counted, some
+
+_MOST_NOTES = 8
+
+
+def check_reach(graph: Graph, claims: Iterable[Claim], found: Diagnostics) -> None:
+    """E0305 bypassed, E0306 never run, W0908 not known to be neither, W0906 out of reach of any gradient."""
+    for claim in claims:
+
+        def having(answer: str, fact: Callable[[str], Fact], claim: Claim = claim) -> list[str]:
+            return [path for path in claim.modules if fact(path).answer == answer]
+
+        if bypassed := having("yes", lambda path: graph[path].bypassed):
+            found.add(_bypassed(graph, claim, bypassed))
+        if unreached := having("yes", lambda path: graph[path].unreached):
+            found.add(_unreached(graph, claim, unreached))
+        unknown = having("unknown", lambda path: graph[path].bypassed)
+        unknown += having("unknown", lambda path: graph[path].unreached)
+        if unknown := list(dict.fromkeys(unknown)):
+            found.add(_unknown(graph, claim, unknown))
+        if idle := having("no", lambda path: graph[path].gradient):
+            found.add(_idle(graph, claim, idle))
+
+
+def _notes(paths: Sequence[str], evidence: Callable[[str], str]) -> tuple[str, ...]:
+    """One note per distinct evidence, with the first modules it speaks of."""
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(evidence(path), []).append(path)
+    return tuple(f"{some(group, 3)}: {text}" if text else some(group, 3) for text, group in groups.items())[
+        :_MOST_NOTES
+    ]
+
+
+def _bypassed(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+    return Diagnostic(
+        "E0305",
+        f"{claim.subject} adapts {counted(len(paths), 'module')} whose parameters are read without calling"
+        f" {'it' if len(paths) == 1 else 'them'}",
+        claim.span,
+        label=f"selects {some(paths)}",
+        notes=_notes(paths, lambda path: graph[path].bypassed.evidence),
+        helps=("an adapter there would be skipped; take bypassed modules out with `except bypassed`",),
+    )
+
+
+def _unreached(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+    return Diagnostic(
+        "E0306",
+        f"{claim.subject} adapts {counted(len(paths), 'module')} that never"
+        f" {'runs' if len(paths) == 1 else 'run'} in the example call",
+        claim.span,
+        label=f"selects {some(paths)}",
+        notes=_notes(paths, lambda path: graph[path].unreached.evidence),
+        helps=(
+            "take them out with `except unreached`",
+            "or, if your training calls them, write `inputs` that do and capture again",
+        ),
+    )
+
+
+def _unknown(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+    def evidence(path: str) -> str:
+        module = graph[path]
+        facts = (module.bypassed, module.unreached)
+        return "; ".join(fact.evidence for fact in facts if fact.answer == "unknown" and fact.evidence)
+
+    return Diagnostic(
+        "W0908",
+        f"it is not known whether adapters on {counted(len(paths), 'module')} of {claim.subject} would run",
+        claim.span,
+        label=f"selects {some(paths)}",
+        notes=_notes(paths, evidence),
+        helps=("`surgery verify` runs the real model and checks every adapter",),
+    )
+
+
+def _idle(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+    return Diagnostic(
+        "W0906",
+        f"no gradient would reach {counted(len(paths), 'adapter')} of {claim.subject}",
+        claim.span,
+        label=f"selects {some(paths)}",
+        notes=_notes(paths, lambda path: graph[path].gradient.evidence),
+        helps=("load trained weights before training, or train the module that stops it",),
+    )

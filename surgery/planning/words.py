@@ -1,0 +1,49 @@
+"""How plans and diagnostics put numbers, names and selectors into words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from surgery.language import tree
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 module`, `1,024 modules`"""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def shown(path: str) -> str:
+    """A module path for people: the model itself has none."""
+    return path or "the model itself"
+
+
+def some(paths: Sequence[str], most: int = 2) -> str:
+    """The first few paths, and how many more there are."""
+    names = ", ".join(shown(path) for path in paths[:most])
+    return names + (f" and {len(paths) - most:,} more" if len(paths) > most else "")
+
+
+def selector_text(node: tree.Set) -> str:
+    """A selector as its author wrote it, on one line."""
+    return " ".join(re.sub(r"#[^\n]*", "", node.span.text).split())
+
+
+def bytes_text(count: float) -> str:
+    """`17.3 MB` (MB = 10**6)"""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,.0f} bytes"
+
+
+def share_text(share: float) -> str:
+    """`1.28 %`"""
+    return f"{share:.2%}".replace("%", " %")
+
+
+def limit_text(value: float, unit: str) -> str:
+    """A figure of a budget: a share, a number of bytes, or a count of parameters."""
+    if unit == "share":
+        return share_text(value)
+    return bytes_text(value) if unit == "bytes" else f"{value:,.0f} parameters"
