@@ -195,7 +195,7 @@ class _Parser:
         helps = {
             "[": "a slice is a segment of its own: `blocks.[0:4]`",
             "]": "a slice is a segment of its own: `blocks.[0:4]`",
-            ",": "commas stand inside braces, `{a,b}`; several globs are several strings: path(\"a\", \"b\")",
+            ",": 'commas stand inside braces, `{a,b}`; several globs are several strings: path("a", "b")',
             "?": "there is no `?`; `*` stands for any part of a name",
         }
         at = start + wrong.start()

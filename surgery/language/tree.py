@@ -243,6 +243,21 @@ class Indexed:
     span: Span
 
 
+WHERE_FIELDS = (
+    "in_features",
+    "out_features",
+    "in_channels",
+    "out_channels",
+    "num_embeddings",
+    "embedding_dim",
+    "kernel_size",
+    "stride",
+    "groups",
+    "parameters",
+)
+"""What `where` can ask of a module: its integer attributes, and `parameters`, the count of its own parameters."""
+
+
 @dataclass(frozen=True)
 class Where:
     """`where(out_features >= 4096)`: a condition on a module's own numbers; see `WHERE_FIELDS`."""
@@ -383,7 +398,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Train:
-    """`train NAME? { select ... }`: trained in full and saved with the adapter."""
+    """`train when COND? { select ... }`: trained in full and saved with the adapter."""
 
     when: Expression | None
     select: Set

@@ -1,0 +1,7 @@
+"""placeholder"""
+
+from surgery.diagnostics import Source
+
+
+def format_text(source: Source) -> str:
+    return source.text

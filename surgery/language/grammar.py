@@ -1,0 +1,38 @@
+"""The grammar, `grammar/surg.lark`, and the LALR parser made from it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+from lark import Lark
+
+STATEMENTS = (
+    "param",
+    "graph",
+    "model",
+    "inputs",
+    "let",
+    "never",
+    "exclude",
+    "assume",
+    "target",
+    "train",
+    "checkpoint",
+    "budget",
+)
+
+
+def grammar_text() -> str:
+    """The grammar: the copy inside an installed package, else the one at the top of the checkout."""
+    packaged = files("surgery") / "grammar" / "surg.lark"
+    if packaged.is_file():
+        return packaged.read_text(encoding="utf-8")
+    return (Path(__file__).parents[2] / "grammar" / "surg.lark").read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def lalr() -> Lark:
+    """The parser of whole files. Building its tables takes about 60 ms, so it is built once, when first used."""
+    return Lark(grammar_text(), parser="lalr", lexer="contextual", propagate_positions=True, maybe_placeholders=True)

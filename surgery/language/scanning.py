@@ -1,0 +1,129 @@
+"""What can be said of a text before it is parsed: edition, strings, brackets, and where statements start."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from surgery.diagnostics import Diagnostic, Diagnostics, Source, Span
+from surgery.language.grammar import STATEMENTS
+
+EDITIONS = ("1",)
+RESERVED_STATEMENTS = ("use", "serve")
+MOST_ERRORS = 20
+_DEEPEST_BRACKETS = 64
+_CLOSER = {"(": ")", "[": "]", "{": "}"}
+_EDITION = re.compile(r"(?:\s|#[^\n]*)*(surg\b[ \t]*([^\s#]*))?")
+_LANDMARK = re.compile(
+    r'(?P<string>"(?:\\.|[^"\\\n])*")|(?P<comment>#[^\n]*)|(?P<bracket>[()\[\]{}])|(?P<quote>"[^\n]*)'
+    rf"|^[ \t]*(?P<statement>{'|'.join(STATEMENTS + RESERVED_STATEMENTS)})\b",
+    re.MULTILINE,
+)
+
+
+def check_edition(source: Source) -> Diagnostic | None:
+    """The first statement has to be `surg 1`."""
+    found = _EDITION.match(source.text)
+    assert found
+    if found.end() == len(source.text) and not found[1]:
+        return Diagnostic(
+            "E0003", "the file is empty", Span(source, 0, 0), helps=("start it with the edition line: `surg 1`",)
+        )
+    if not found[1] or not found[2]:
+        start = found.start(1) if found[1] else found.end()
+        end = min(start + 1, len(source.text)) if not found[1] else found.end(1)
+        return Diagnostic(
+            "E0003",
+            "the edition line is missing" if not found[1] else "the edition line has no number",
+            Span(source, start, end),
+            helps=("start the file with `surg 1`",),
+        )
+    if found[2] not in EDITIONS:
+        return Diagnostic(
+            "E0004",
+            f"edition `{found[2]}` is not known to this version",
+            Span(source, *found.span(2)),
+            helps=("write `surg 1`, or install the version of model-surgery that this file was written for",),
+        )
+    return None
+
+
+def edition_end(source: Source) -> int:
+    """Where the edition line's number ends."""
+    found = _EDITION.match(source.text)
+    assert found
+    return found.end()
+
+
+def check_brackets(source: Source) -> Diagnostics:
+    """Every string ends on its line; every bracket has its partner; none nests absurdly deep."""
+    found = Diagnostics()
+    opened: list[tuple[str, int]] = []
+    for mark in _LANDMARK.finditer(source.text):
+        at = mark.start()
+        if mark["quote"]:
+            found.add(_unterminated(source, mark))
+        elif mark["bracket"] in _CLOSER:
+            opened.append((mark["bracket"], at))
+            if len(opened) > _DEEPEST_BRACKETS:
+                found.add(
+                    Diagnostic(
+                        "E0008",
+                        f"brackets nest more than {_DEEPEST_BRACKETS} deep",
+                        Span(source, at, at + 1),
+                        helps=("name parts of the expression with `let`",),
+                    )
+                )
+                return found
+        elif mark["bracket"]:
+            _close(source, mark["bracket"], at, opened, found)
+        if len(found) >= MOST_ERRORS:
+            return found
+    for bracket, at in opened[: MOST_ERRORS - len(found)]:
+        found.add(_never_closed(source, bracket, at))
+    return found
+
+
+def _close(source: Source, closer: str, at: int, opened: list[tuple[str, int]], found: Diagnostics) -> None:
+    """Pop the partner of `closer`, reporting what stands open in between."""
+    if not any(_CLOSER[bracket] == closer for bracket, _ in opened):
+        help = f"remove it, or add the `{next(o for o, c in _CLOSER.items() if c == closer)}` it belongs to"
+        found.add(Diagnostic("E0006", f"this `{closer}` closes nothing", Span(source, at, at + 1), helps=(help,)))
+        return
+    while _CLOSER[opened[-1][0]] != closer:
+        found.add(_never_closed(source, *opened.pop()))
+    opened.pop()
+
+
+def _never_closed(source: Source, bracket: str, at: int) -> Diagnostic:
+    return Diagnostic(
+        "E0006",
+        f"this `{bracket}` is never closed",
+        Span(source, at, at + 1),
+        helps=(f"add the `{_CLOSER[bracket]}` it needs",),
+    )
+
+
+def _unterminated(source: Source, mark: re.Match[str]) -> Diagnostic:
+    text = mark["quote"].rstrip()
+    return Diagnostic(
+        "E0005",
+        "this string is not closed on its line",
+        Span(source, mark.start(), mark.start() + max(1, len(text))),
+        helps=('close it with `"`; a quote inside a string is written `\\"`',),
+    )
+
+
+def chunks(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges of a text with balanced brackets that each start with a statement's keyword at the start of a line."""
+    depth = 0
+    start: int | None = None
+    for mark in _LANDMARK.finditer(text):
+        if mark["bracket"]:
+            depth += 1 if mark["bracket"] in _CLOSER else -1
+        elif mark["statement"] and depth == 0:
+            if start is not None:
+                yield start, mark.start()
+            start = mark.start("statement")
+    if start is not None:
+        yield start, len(text)

@@ -1,0 +1,95 @@
+"""Settings with a fixed meaning: of `checkpoint`, of `budget`, and the sizes of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from surgery.diagnostics import Diagnostic, Diagnostics, Span, SurgeryError
+from surgery.language import tree
+from surgery.language.nearest import did_you_mean, listed
+from surgery.language.values import Evaluator
+from surgery.language.walking import walk
+
+_LIMITS = {
+    "trainable": ((tree.Share, tree.Number), "a share of the model, `1%`, or a count of parameters, `3000000`"),
+    "adapter": ((tree.Size,), "a size of the file, `20 MB`"),
+}
+_CHECKPOINT = ("every",)
+
+
+def check_settings(spec: tree.Spec, params: Mapping[str, Any], folder: Path, found: Diagnostics) -> None:
+    """Adds E0105 and E0106 to `found`."""
+    evaluate = Evaluator(params, folder)
+    for budget in spec.budgets:
+        _check_known(budget.limits, _LIMITS, "budget", found)
+        for limit in budget.limits:
+            if limit.name.name in _LIMITS:
+                _check_limit(limit, params, found)
+    for checkpoint in spec.checkpoints:
+        _check_known(checkpoint.settings, _CHECKPOINT, "checkpoint", found)
+        for setting in checkpoint.settings:
+            if setting.name.name == "every":
+                _check_whole(setting.value, 1, "`every`", evaluate, found)
+    for node in walk(spec):
+        if isinstance(node, tree.Tensor):
+            for size in node.shape:
+                _check_whole(size, 0, "a tensor's size", evaluate, found)
+            if node.below is not None:
+                _check_below(node, node.below, evaluate, found)
+
+
+def _check_known(settings: Iterable[tree.Setting], known: Iterable[str], what: str, found: Diagnostics) -> None:
+    for setting in settings:
+        if setting.name.name not in known:
+            helps = did_you_mean(setting.name.name, known, f"`{what}` knows {listed(known)}")
+            found.add(
+                Diagnostic("E0106", f"`{what}` has no setting `{setting.name.name}`", setting.name.span, helps=helps)
+            )
+
+
+def _check_limit(limit: tree.Setting, params: Mapping[str, Any], found: Diagnostics) -> None:
+    sorts, what = _LIMITS[limit.name.name]
+    value = limit.value
+    is_number = isinstance(value, (tree.Arithmetic, tree.Negative)) or (
+        isinstance(value, tree.Name) and isinstance(params.get(value.name, 0), (int, float))
+    )
+    if not isinstance(value, sorts) and not (is_number and tree.Number in sorts):
+        found.add(
+            Diagnostic("E0105", f"the limit of `{limit.name.name}` is {what}", value.span, helps=("write it so",))
+        )
+
+
+def _check_whole(value: tree.Expression, least: int, what: str, evaluate: Evaluator, found: Diagnostics) -> None:
+    number = _evaluated(value, evaluate, found)
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < least):
+        found.add(_wrong_number(what, least, value.span, number))
+
+
+def _check_below(tensor: tree.Tensor, below: tree.Expression, evaluate: Evaluator, found: Diagnostics) -> None:
+    if tensor.dtype.startswith(("f", "b")):
+        found.add(
+            Diagnostic(
+                "E0105",
+                f"only whole numbers have a bound, and this tensor is {tensor.dtype}",
+                below.span,
+                helps=("leave the bound out, or use an integer type such as i64",),
+            )
+        )
+    else:
+        _check_whole(below, 1, "the bound of a tensor", evaluate, found)
+
+
+def _wrong_number(what: str, least: int, span: Span, number: object) -> Diagnostic:
+    wanted = f"a whole number from {least} up"
+    return Diagnostic("E0105", f"{what} is {wanted}, and here is {number!r}", span, helps=(f"write {wanted}",))
+
+
+def _evaluated(value: tree.Expression, evaluate: Evaluator, found: Diagnostics) -> Any:
+    """The value; none where it has none, which is reported here or was before (unknown names, wrong operands)."""
+    try:
+        return evaluate(value)
+    except SurgeryError as error:
+        found.extend(d for d in error.diagnostics if d.code == "E0105")
+        return None

@@ -1,0 +1,94 @@
+"""Lark's complaints in words that people know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+from lark.lexer import PatternStr
+
+from surgery.diagnostics import Diagnostic, Source, Span
+from surgery.language.grammar import STATEMENTS, lalr
+from surgery.language.nearest import did_you_mean
+
+_WORDS = {
+    "NAME": "a name",
+    "TEXT": "a string in double quotes",
+    "NUMBER": "a number",
+    "REFERENCE": "a class or function such as `package.module:Name`",
+    "SLICE": "a slice such as `0:11`",
+    "COMPARISON": "a comparison such as `>=`",
+    "LIMIT": "`<=`",
+}
+_VALUE = {"NUMBER", "SIZE", "SHARE", "TRUE", "FALSE", "NONE", "TEXT", "NAME", "REFERENCE"} | {
+    *("LSQB", "JSON", "COUNT", "LPAR", "MINUS", "NOT")
+}
+_SET = {"NAME", "WHERE", "LPAR"}
+_HINTS = {
+    "'": 'strings are written with double quotes: "..."',
+    "//": "a comment starts with `#`",
+    ";": "statements and settings need no `;`",
+    ":": "a setting is written `name = value`",
+}
+
+
+def diagnose(error: UnexpectedInput, source: Source, offset: int) -> Diagnostic:
+    """E0001 for a token or character that fits nowhere. `offset` is where the parsed text starts in the source."""
+    expected = _expected(error)
+    if isinstance(error, UnexpectedToken) and error.token.type == "$END":
+        end = (error.token.end_pos or 0) + offset
+        return Diagnostic(
+            "E0001", "this statement is not finished", Span(source, end - 1, end), helps=(_expected_help(expected),)
+        )
+    start = (error.pos_in_stream or 0) + offset
+    text = str(error.token) if isinstance(error, UnexpectedToken) else source.text[start]
+    span = Span(source, start, start + len(text))
+    if "LET" in expected and text.isidentifier() and _is_first_on_line(source, start):
+        helps = did_you_mean(text, STATEMENTS, "a statement starts with one of " + ", ".join(STATEMENTS))
+        return Diagnostic("E0001", f"there is no statement `{text}`", span, helps=helps)
+    hint = next((hint for lead, hint in _HINTS.items() if source.text.startswith(lead, start)), "")
+    near = did_you_mean(text, _keywords(expected)) if text.isidentifier() else ()
+    helps = near or (hint or _expected_help(expected) if expected or hint else "remove it",)
+    shown = text if text.isprintable() else ascii(text)[1:-1]
+    return Diagnostic("E0001", f"unexpected `{shown}`", span, helps=helps)
+
+
+def _expected(error: UnexpectedInput) -> set[str]:
+    """Names of the terminals that could have stood there; empty where Lark does not know them exactly."""
+    if isinstance(error, UnexpectedToken):
+        return set(error.accepts or error.expected)
+    assert isinstance(error, UnexpectedCharacters)
+    return set()
+
+
+def _is_first_on_line(source: Source, start: int) -> bool:
+    line_start = source.text.rfind("\n", 0, start) + 1
+    return not source.text[line_start:start].strip()
+
+
+def _keywords(terminals: Iterable[str]) -> list[str]:
+    return [word for name in terminals if (word := _literal(name)) and word.isalpha()]
+
+
+def _literal(terminal: str) -> str:
+    """The text of a terminal that always reads the same, such as `{` or `let`; else nothing."""
+    definition = next((t for t in lalr().terminals if t.name == terminal), None)
+    return str(definition.pattern.value) if definition and isinstance(definition.pattern, PatternStr) else ""
+
+
+def _expected_help(expected: set[str]) -> str:
+    words = []
+    if {"LET", "TARGET"} <= expected:
+        expected = expected - {word.upper() for word in STATEMENTS} - {"$END"}
+        words.append("a new statement")
+    if {"NUMBER", "TEXT", "NAME"} <= expected:
+        expected = expected - _VALUE
+        words.append("a value")
+    elif {"NAME", "LPAR"} <= expected:
+        expected = expected - _SET
+        words.append('a set of modules such as `path("blocks.*")`')
+    if "VBAR" in expected:
+        expected = expected - {"VBAR", "AMPERSAND", "MINUS"}
+        words.append("`|`, `&` or `-`")
+    words = sorted(_WORDS.get(name) or f"`{_literal(name)}`" for name in expected if name != "$END") + words[::-1]
+    return "expected " + " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
