@@ -1,0 +1,175 @@
+"""A live model to a Graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_map_only
+
+from surgery.capturing.convert import modules_of, nodes_of
+from surgery.capturing.initialisation import InitLookup, init_from_value
+from surgery.capturing.recorder import Recorder
+from surgery.diagnostics import Diagnostic, SurgeryError
+from surgery.facts import with_facts
+from surgery.graph import Graph, Header
+
+_NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
+
+
+def capture(
+    model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+) -> Graph:
+    """Record one call of `model` on fake tensors and return its graph with all facts.
+
+    Nothing is computed and no weight is touched; `model` may lie on any device, `meta` included. Where the
+    model's control flow depends on values, the call runs on its real tensors instead. The model is left as
+    it was. What it was built from is not known here, so init facts come from live values: all zeros is
+    zero, anything else unknown.
+
+    Raises SurgeryError (E0508) with what stopped the run, where, and what to try.
+    """
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with _evaluating(model):
+        try:
+            recorder = _record_fake(model, args, kwargs or {}, mode)
+        except _NEEDS_VALUES as error:
+            if any(tensor.is_meta for tensor in model.parameters()):
+                raise _stopped(model, error) from error
+            recorder = _record(model, args, kwargs or {})
+    return graph_of(model, recorder, init_from_value, Header(versions=versions_of(model)))
+
+
+def graph_of(model: torch.nn.Module, recorder: Recorder, init: InitLookup, header: Header) -> Graph:
+    """Join a module tree, a recorded run and what is known of its making, and derive the facts."""
+    return with_facts(Graph(header, modules_of(model, recorder.calls, init), nodes_of(recorder)))
+
+
+def record_fake_model(model: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], mode: FakeTensorMode) -> Recorder:
+    """Record a call of a model whose tensors are fake tensors of `mode` already. Raises SurgeryError (E0508)."""
+    with _evaluating(model), mode:
+        try:
+            return _record(model, args, kwargs)
+        except _NEEDS_VALUES as error:
+            raise _stopped(model, error) from error
+
+
+def _record_fake(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], mode: FakeTensorMode
+) -> Recorder:
+    """Run with every parameter, buffer and input replaced by a fake tensor for the length of the call."""
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_meta:
+            return mode.from_tensor(tensor, static_shapes=True)
+        # Fake tensors of a real device pass through autocast and device checks that meta tensors fail.
+        with mode:
+            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+
+    with _swapped(model, fake), mode:
+        fake_args, fake_kwargs = tree_map_only(torch.Tensor, fake, (tuple(args), dict(kwargs)))
+        return _record(model, fake_args, fake_kwargs)
+
+
+@contextmanager
+def _swapped(model: torch.nn.Module, fake: Any) -> Iterator[None]:
+    """Every parameter and buffer of `model` replaced, and put back; a shared one stays shared."""
+    made: dict[int, torch.Tensor] = {}
+    before: list[tuple[dict[str, Any], str, torch.Tensor]] = []
+    try:
+        for module in model.modules():
+            for holder in (module._parameters, module._buffers):
+                for name, tensor in holder.items():
+                    if tensor is None or isinstance(tensor, FakeTensor):
+                        continue
+                    if id(tensor) not in made:
+                        made[id(tensor)] = _like(tensor, fake(tensor))
+                    before.append((holder, name, tensor))
+                    holder[name] = made[id(tensor)]
+        yield
+    finally:
+        for holder, name, tensor in before:
+            holder[name] = tensor
+
+
+def _like(tensor: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+    if not isinstance(tensor, torch.nn.Parameter):
+        return fake
+    return torch.nn.Parameter(fake, requires_grad=tensor.requires_grad)
+
+
+def _record(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recorder:
+    """Run `model` once under a recorder. What is not about missing values becomes SurgeryError (E0508)."""
+    names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    recorder = Recorder(names)
+    recorder.inputs(args, kwargs)
+    try:
+        with torch.enable_grad(), recorder.running(model), recorder:
+            result = model(*args, **kwargs)
+    except _NEEDS_VALUES:
+        raise
+    except Exception as error:
+        raise _stopped(model, error) from error
+    recorder.output(result)
+    return recorder
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Evaluation mode for the call: what training mode draws at random would differ from run to run."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _stopped(model: torch.nn.Module, error: Exception) -> SurgeryError:
+    if isinstance(error, _NEEDS_VALUES):
+        why = f"its control flow depends on values ({error}), which fake tensors do not have"
+        way_out = "capture a small, real instance: build the model without `meta`, or give inputs that avoid the branch"
+    else:
+        why = f"{type(error).__name__}: {error}"
+        way_out = "check `inputs` (names, shapes, dtypes, bounds) against the model's forward"
+    return SurgeryError(
+        Diagnostic(
+            "E0508",
+            f"the example call of {type(model).__name__} did not run",
+            place=_where(error),
+            notes=(why,),
+            helps=(way_out,),
+        )
+    )
+
+
+def _where(error: BaseException) -> str | None:
+    """The last line of the model's own code in the traceback."""
+    from surgery.capturing.places import shown_file
+
+    place, trace = None, error.__traceback__
+    while trace:
+        if name := shown_file(trace.tb_frame.f_code.co_filename):
+            place = f"{name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def versions_of(model: torch.nn.Module) -> dict[str, str]:
+    """Versions of torch and of the package that the model's class comes from."""
+    package = type(model).__module__.partition(".")[0]
+    found = {"torch": torch.__version__.partition("+")[0]}
+    for distribution in packages_distributions().get(package, ()):
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:
+            continue
+    return dict(sorted(found.items()))
+
+

@@ -1,0 +1,123 @@
+"""A live module tree and a recorded run as the plain data of `surgery.graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from surgery.capturing.initialisation import InitLookup
+from surgery.capturing.recorder import Recorder
+from surgery.graph import Module, Node, Parameter
+
+# Integer attributes of torch's and transformers' layers that say how large they are.
+_NUMBERS = (
+    "in_features",
+    "out_features",
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "groups",
+    "num_embeddings",
+    "embedding_dim",
+    "num_heads",
+)
+
+
+def modules_of(model: torch.nn.Module, calls: Mapping[str, int], init: InitLookup) -> dict[str, Module]:
+    """Every module by path, in the order of `named_modules`, with what needs no op graph to know."""
+    storages: dict[int, int] = {}
+    aliases: dict[int, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        aliases.setdefault(id(module), []).append(path)
+    found = {}
+    for path, module in model.named_modules():
+        parameters = tuple(
+            Parameter(
+                name=name,
+                shape=tuple(parameter.shape),
+                dtype=str(parameter.dtype).removeprefix("torch."),
+                init=init(parameter),
+                storage=storages.setdefault(parameter.untyped_storage()._cdata, len(storages)),
+            )
+            for name, parameter in module._parameters.items()
+            if parameter is not None
+        )
+        found[path] = Module(
+            path=path,
+            kind=type(module).__name__,
+            bases=_bases(type(module)),
+            parameters=parameters,
+            numbers=_numbers(module),
+            calls=calls.get(path, 0),
+            tied=tuple(alias for alias in aliases[id(module)] if alias != path),
+        )
+    return found
+
+
+def _bases(kind: type) -> tuple[str, ...]:
+    return tuple(
+        base.__name__ for base in kind.__mro__ if issubclass(base, torch.nn.Module) and base is not torch.nn.Module
+    ) or (kind.__name__,)
+
+
+def _numbers(module: torch.nn.Module) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for name in _NUMBERS:
+        value = getattr(module, name, None)
+        if isinstance(value, tuple) and value and len(set(value)) == 1:
+            value = value[0]
+        if isinstance(value, int) and not isinstance(value, bool):
+            numbers[name] = value
+    # transformers' Conv1D calls its sizes nx and nf; its weight is (in, out).
+    if {"nx", "nf"} <= module.__dict__.keys():
+        numbers |= {"in_features": module.nx, "out_features": module.nf}
+    return numbers
+
+
+def nodes_of(recorder: Recorder) -> tuple[Node, ...]:
+    """The recorded `torch.fx.Graph` as nodes, without those that nothing reads and no module owns."""
+    numbers = {node: number for number, node in enumerate(recorder.graph.nodes)}
+    return tuple(
+        Node(
+            index=number,
+            op=node.meta["name"],
+            module=node.meta["module"],
+            inputs=tuple(numbers[source] for source in _sources(node)),
+            arguments=_arguments(node),
+            target=str(node.target) if node.op in ("placeholder", "get_attr") else "",
+            shape=node.meta.get("shape", ()),
+            dtype=node.meta.get("dtype", ""),
+            place=node.meta["place"],
+            cut=node.meta.get("cut", False),
+        )
+        for node, number in numbers.items()
+    )
+
+
+def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """The nodes a node reads, in argument order; one that is read twice stands twice."""
+    found: list[torch.fx.Node] = []
+    torch.fx.map_arg((node.args, node.kwargs), lambda source: found.append(source))
+    return found
+
+
+def _arguments(node: torch.fx.Node) -> tuple[Any, ...]:
+    """The arguments that are no tensors, as JSON values; keywords as `[name, value]`."""
+    if node.op != "call_function":
+        return ()
+    given = [_plain(value) for value in node.args if not isinstance(value, torch.fx.Node)]
+    named = [[key, _plain(value)] for key, value in node.kwargs.items() if not isinstance(value, torch.fx.Node)]
+    return tuple([value for value in given if value is not None] + [pair for pair in named if pair[1] is not None])
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value if not isinstance(item, torch.fx.Node)]
+    if isinstance(value, slice):
+        return ":".join("" if part is None else str(part) for part in (value.start, value.stop, value.step))
+    return None if isinstance(value, (torch.fx.Node, dict)) else str(value).removeprefix("torch.")

@@ -1,0 +1,228 @@
+"""One run of a model, recorded as a `torch.fx.Graph`.
+
+A `TorchFunctionMode` sees every torch function that the model's code calls, and a wrapper around each
+module's `forward` says which module is running. Unlike `torch.fx.symbolic_trace` this follows any control
+flow, and unlike `torch.export` it keeps the functions as the model's code wrote them.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from surgery.capturing.places import calling_place
+
+_DETACHING = {"detach", "detach_", "data"}
+
+
+class Recorder(TorchFunctionMode):
+    """Records the functions called while it is active into `graph`.
+
+    Every node's `meta` holds `module` (path of the innermost running module), `place` (the model's line),
+    `cut` (no gradient passes), `shape` and `dtype` of its first tensor. `calls` counts forwards by path.
+    """
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        """`names` gives the full name of each parameter and buffer by the `id` of its tensor."""
+        super().__init__()
+        self.graph = torch.fx.Graph()
+        self.calls: dict[str, int] = {}
+        self._names = names
+        self._nodes: dict[int, torch.fx.Node] = {}
+        self._alive: list[torch.Tensor] = []  # an id means its tensor only while the tensor lives
+        self._running: list[str] = [""]
+
+    # --- what runs ------------------------------------------------------------------------
+
+    @contextmanager
+    def running(self, model: torch.nn.Module) -> Iterator[None]:
+        """While active, each module of `model` announces its forward, called as a module or directly."""
+        with ExitStack() as undo:
+            for path, module in model.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue
+                had = module.__dict__.get("forward")
+                module.__dict__["forward"] = self._announcing(path, module.forward)
+                if had is None:
+                    undo.callback(module.__dict__.pop, "forward")
+                else:
+                    undo.callback(module.__dict__.__setitem__, "forward", had)
+            yield
+
+    def _announcing(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def announced(*args: Any, **kwargs: Any) -> Any:
+            self.calls[path] = self.calls.get(path, 0) + 1
+            self._running.append(path)
+            try:
+                return forward(*args, **kwargs)
+            finally:
+                self._running.pop()
+
+        return announced
+
+    # --- what is called -------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = function_name(func)
+        if name == "setitem":
+            self._record(func, name, args, kwargs, args[0])
+        elif any(True for _ in tensors_of(result)):
+            self._record(func, name, args, kwargs, result)
+        return result
+
+    def _record(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        given = list(tensors_of((args, kwargs)))
+        in_place = _is_in_place(func, name, kwargs)
+        if isinstance(result, torch.Tensor):
+            if not in_place and any(result is tensor for tensor in given):
+                return  # `.to()` that had nothing to do, `contiguous()`, ...
+            node = self._node(func, name, args, kwargs, result)
+            self._remember(result, node)
+            if in_place and (base := result._base) is not None:
+                self._remember(base, node)
+            return
+        node = self._node(func, name, args, kwargs, next(tensors_of(result)))
+        if isinstance(result, (tuple, list)):
+            for index, part in enumerate(result):
+                if isinstance(part, torch.Tensor):
+                    self._remember(part, self._node(operator.getitem, "pick", (node, index), {}, part))
+        else:
+            for part in tensors_of(result):
+                self._remember(part, node)
+
+    def _node(
+        self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], first: torch.Tensor
+    ) -> torch.fx.Node:
+        node = self.graph.call_function(func, self._as_nodes(args), self._as_nodes(kwargs))
+        node.meta = {
+            "name": name,
+            "module": self._running[-1],
+            "place": calling_place(),
+            "cut": name in _DETACHING or not torch.is_grad_enabled(),
+        }
+        _describe(node, first)
+        return node
+
+    def _as_nodes(self, value: Any) -> Any:
+        """`value` with every tensor replaced by the node that made it."""
+        if isinstance(value, torch.Tensor):
+            return self._source(value)
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self._as_nodes, value)) if type(value) in (tuple, list) else tuple(map(self._as_nodes, value))
+        if isinstance(value, dict):
+            return {key: self._as_nodes(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(*(self._as_nodes(part) for part in (value.start, value.stop, value.step)))
+        return value
+
+    def _source(self, tensor: torch.Tensor) -> torch.fx.Node:
+        node = self._nodes.get(id(tensor))
+        if node is None:
+            name = self._names.get(id(tensor))
+            node = self.graph.create_node("get_attr", name or f"constant_{len(self._alive)}")
+            node.meta = {"name": "parameter" if name else "constant", "module": self._running[-1], "place": ""}
+            _describe(node, tensor)
+            self._remember(tensor, node)
+        return node
+
+    def _remember(self, tensor: torch.Tensor, node: torch.fx.Node) -> None:
+        self._nodes[id(tensor)] = node
+        self._alive.append(tensor)
+
+    # --- both ends ------------------------------------------------------------------------
+
+    def inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Make a placeholder of every tensor in the example call, named by the way to it."""
+        with torch._C.DisableTorchFunction():
+            for name, tensor in named_tensors((*args, dict(kwargs))):
+                if id(tensor) in self._nodes:
+                    continue
+                node = self.graph.create_node("placeholder", name)
+                node.meta = {"name": "input", "module": "", "place": ""}
+                _describe(node, tensor)
+                self._remember(tensor, node)
+
+    def output(self, result: Any) -> None:
+        """Close the graph with the tensors that the model returned."""
+        with torch._C.DisableTorchFunction():
+            found = tuple(self._source(tensor) for _, tensor in named_tensors(result))
+        node = self.graph.output(found)
+        node.meta = {"name": "output", "module": "", "place": ""}
+
+
+def function_name(func: Any) -> str:
+    """The field's name of a torch function: `__radd__`, `add_` and `add` are all `add`."""
+    name: str = getattr(func, "__name__", "") or type(func).__name__
+    if name in ("__get__", "__set__"):
+        return getattr(getattr(func, "__self__", None), "__name__", name)
+    if name.startswith("__") and name.endswith("__"):
+        name = name[2:-2]
+        return _REFLECTED.get(name, name)
+    return name.rstrip("_") or name
+
+
+_REFLECTED = {
+    prefix + name: name
+    for prefix in ("r", "i")
+    for name in ("add", "sub", "mul", "truediv", "div", "floordiv", "pow", "matmul", "mod", "and", "or", "xor")
+} | {"truediv": "div", "rtruediv": "div", "itruediv": "div", "rsub": "rsub", "rdiv": "rdiv", "rpow": "rpow"}
+
+
+def _is_in_place(func: Any, name: str, kwargs: Mapping[str, Any]) -> bool:
+    raw = getattr(func, "__name__", "")
+    return (
+        name == "setitem"
+        or (raw.endswith("_") and not raw.endswith("__"))
+        or (raw.startswith("__i") and raw[3:-2] in _REFLECTED.values())
+        or bool(kwargs.get("inplace"))
+        or kwargs.get("out") is not None
+    )
+
+
+def _describe(node: torch.fx.Node, tensor: torch.Tensor) -> None:
+    node.meta["shape"] = tuple(tensor.shape)
+    node.meta["dtype"] = str(tensor.dtype).removeprefix("torch.")
+
+
+def tensors_of(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors in nested tuples, lists, dicts and slices, as torch functions take and return them."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_of(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from tensors_of(item)
+    elif isinstance(value, slice):
+        yield from tensors_of((value.start, value.stop, value.step))
+
+
+def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors in nested containers and dataclasses, each with the way to it (`hidden.0`)."""
+    if isinstance(value, torch.Tensor):
+        yield name or "0", value
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (tuple, list)):
+        names = getattr(value, "_fields", range(len(value)))
+        items = zip(names, value, strict=True)
+    elif is_dataclass(value) and not isinstance(value, type):
+        items = ((field.name, getattr(value, field.name)) for field in fields(value))
+    for key, item in items:
+        # The keywords of the call itself come as one last dict: their names need no index before them.
+        yield from named_tensors(item, f"{name}.{key}" if name else ("" if isinstance(item, dict) else str(key)))

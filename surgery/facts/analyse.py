@@ -1,0 +1,74 @@
+"""All analyses in order: a graph as recorded becomes a graph with facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from surgery.facts.attention import Attentions
+from surgery.facts.blocks import blocks_of
+from surgery.facts.ends import input_roles, norm_roles, output_roles, router_roles
+from surgery.facts.feedforward import branch_roles
+from surgery.facts.flow import Flow
+from surgery.facts.gradient import gradients, without_parameters
+from surgery.facts.modulation import Modulation
+from surgery.facts.reach import bypassed, parameter_reads, tied, unreached
+from surgery.facts.residual import Residuals
+from surgery.graph import NO, ROLES, Block, Fact, Graph
+
+_UNDECIDED = Fact("unknown")
+
+
+def with_facts(graph: Graph) -> Graph:
+    """The same graph, every module with its facts and roles.
+
+    `graph` holds modules with calls, parameters and init facts, and the nodes of one run.
+    """
+    flow = Flow(graph)
+    reads = parameter_reads(flow)
+    blocks = blocks_of(graph.modules)
+    missed = unreached(graph.modules, reads)
+    around = bypassed(graph.modules, flow)
+    shared = tied(graph.modules, flow)
+    gradient = without_parameters(graph.modules, gradients(flow, reads))
+    roles = roles_of(flow, blocks)
+    modules = {
+        path: replace(
+            module,
+            block=blocks.get(path),
+            unreached=missed.get(path, NO),
+            bypassed=around.get(path, NO),
+            tied=shared.get(path, ()),
+            gradient=gradient.get(path, _UNDECIDED),
+            roles=roles.get(path, {}),
+            unknown_roles=_not_decided(missed.get(path, NO)),
+        )
+        for path, module in graph.modules.items()
+    }
+    return Graph(graph.header, modules, graph.nodes)
+
+
+def _not_decided(unreached: Fact) -> dict[str, str]:
+    """A module that another call might reach may have any role."""
+    return dict.fromkeys(ROLES, unreached.evidence) if unreached.answer == "unknown" else {}
+
+
+def roles_of(flow: Flow, blocks: dict[str, Block]) -> dict[str, dict[str, str]]:
+    """Every module's roles with their evidence, the first found where a module is called several times."""
+    modulation = Modulation(flow)
+    residuals = Residuals(flow)
+    found: dict[str, dict[str, str]] = {}
+    passes: Iterable[Iterable[tuple[str, str, str]]] = (
+        modulation.roles(),
+        Attentions(flow).roles(),
+        branch_roles(flow, residuals, modulation.gates, blocks),
+        input_roles(flow, modulation.conditioning),
+        output_roles(flow),
+        norm_roles(flow),
+        router_roles(flow),
+    )
+    for triples in passes:
+        for path, role, evidence in triples:
+            if path in flow.graph.modules:
+                found.setdefault(path, {}).setdefault(role, evidence)
+    return {path: {role: roles[role] for role in ROLES if role in roles} for path, roles in found.items()}

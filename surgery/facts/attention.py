@@ -1,0 +1,181 @@
+"""Projections into and out of attentions.
+
+An attention is a fused op (`scaled_dot_product_attention` and the like), `multi_head_attention_forward`, or
+a softmax of a product of two features, multiplied with a third (Vaswani et al., arXiv 1706.03762).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from surgery.facts import ops
+from surgery.facts.flow import Flow
+
+_INPUTS = ("attention_query", "attention_key", "attention_value")
+# Between the product of query and key and its softmax: scales, masks, biases, soft caps.
+_ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | {"tanh", "where", "masked_fill", "maximum", "max"}
+
+
+@dataclass(frozen=True)
+class Attention:
+    """The nodes of one attention: its three inputs and its result, and the op to name it by."""
+
+    query: int
+    key: int
+    value: int
+    result: int
+    op: int
+
+
+class Attentions:
+    """The attentions of a graph and the projections around them."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+
+    @cached_property
+    def all(self) -> list[Attention]:
+        found = []
+        for node in self.flow.nodes:
+            if node.op in ops.FUSED_ATTENTION and len(node.inputs) >= 3:
+                found.append(Attention(*node.inputs[:3], node.index, node.index))
+            elif node.op in ops.SOFTMAX and (attention := self._written_out(node.index)):
+                found.append(attention)
+        return found
+
+    def _written_out(self, softmax: int) -> Attention | None:
+        scores = self._product(softmax)
+        if scores is None:
+            return None
+        query, key = self._features(scores)[:2]
+        for node, source in self._onward(softmax):
+            others = [s for s in self._features(node) if s != source]
+            if self.flow.op(node) in ops.PRODUCTS_OF_MATRICES and others:
+                return Attention(query, key, others[0], node, softmax)
+        return None
+
+    def _product(self, softmax: int) -> int | None:
+        """The product of two features whose softmax this is."""
+        waiting = list(self.flow.data(softmax))
+        seen = set(waiting)
+        while waiting:
+            node = waiting.pop()
+            if self.flow.op(node) in ops.PRODUCTS_OF_MATRICES and len(self._features(node)) >= 2:
+                return node
+            if self.flow.op(node) in _ON_SCORES:
+                fresh = [s for s in self.flow.data(node) if s not in seen]
+                seen.update(fresh)
+                waiting.extend(fresh)
+        return None
+
+    def _features(self, node: int) -> list[int]:
+        return [source for source in self.flow.inputs(node) if self.flow.hidden[source]]
+
+    def _onward(self, node: int) -> Iterator[tuple[int, int]]:
+        """The nodes that read the probabilities, past what only reshapes or drops some of them, and what they read."""
+        waiting = [node]
+        while waiting:
+            source = waiting.pop()
+            for user in self.flow.users[source]:
+                if self.flow.op(user) in ops.SHAPE | ops.SUMS | ops.PRODUCTS:
+                    waiting.append(user)
+                else:
+                    yield user, source
+
+    # --- roles ----------------------------------------------------------------------------
+
+    def roles(self) -> Iterator[tuple[str, str, str]]:
+        """(module, role, evidence) for the projections around every attention."""
+        for attention in self.all:
+            yield from self._roles_in(attention)
+            for projection, way in self._out_of(attention.result):
+                path = self.flow.path([attention.op, *way])
+                yield self.flow.projections[projection], "attention_output", f"{path}; {self.flow.place(projection)}"
+        yield from self._multi_head()
+
+    def _roles_in(self, attention: Attention) -> Iterator[tuple[str, str, str]]:
+        made: dict[int, list[str]] = {}
+        for role, node in zip(_INPUTS, (attention.query, attention.key, attention.value), strict=True):
+            for projection in self._sources(node):
+                made.setdefault(projection, []).append(role)
+        for projection, roles in self._without_down_projections(made).items():
+            how = f"{self.flow.word(projection)} -> {self.flow.word(attention.op)}; {self.flow.place(attention.op)}"
+            for role in ["attention_qkv"] if len(set(roles)) == 3 else roles:
+                yield self.flow.projections[projection], role, how
+
+    def _without_down_projections(self, made: dict[int, list[str]]) -> dict[int, list[str]]:
+        """Of projections in a row (low-rank attention), the last: a down-projection carries no role."""
+        feeding = {
+            source
+            for projection in made
+            for data in self.flow.data(projection)
+            for source in self._sources(data)
+            if source in made
+        }
+        return {projection: roles for projection, roles in made.items() if projection not in feeding}
+
+    def _sources(self, start: int) -> set[int]:
+        """The projections that a query, key or value comes from.
+
+        Followed back through shape ops, rotations, norms and joins; not through a sum or product of two
+        different projections' results, which is a stream, not a projection's result.
+        """
+        if start not in self._source_cache:
+            self._source_cache[start] = self._trace(start)
+        return self._source_cache[start]
+
+    @cached_property
+    def _source_cache(self) -> dict[int, set[int]]:
+        return {}
+
+    def _trace(self, start: int) -> set[int]:
+        node = start
+        while node not in self.flow.projections:
+            op = self.flow.op(node)
+            features = [source for source in self.flow.data(node) if self.flow.hidden[source]]
+            if not features:
+                return set()
+            if len(set(features)) == 1 and (op in ops.SHAPE or op in ops.NORMS or ops.is_elementwise(op) or op in ops.JOINS):
+                if op in ops.ACTIVATIONS:
+                    return set()
+                node = features[0]
+                continue
+            parts = [self._sources(source) for source in dict.fromkeys(features)]
+            if op in ops.JOINS:
+                return set().union(*parts)
+            if op in ops.SUMS | ops.PRODUCTS | ops.POOLS | {"where", "polar"} and all(p == parts[0] for p in parts):
+                return parts[0]
+            if op in ops.POOLS and len(parts) == 1:
+                return parts[0]
+            return set()
+        return {node}
+
+    def _out_of(self, result: int) -> Iterator[tuple[int, list[int]]]:
+        """The first projections that read an attention's result, past shapes, norms and gates."""
+        waiting = [(result, [])]
+        seen = {result}
+        while waiting:
+            node, way = waiting.pop()
+            for user in self.flow.users[node]:
+                if user in seen:
+                    continue
+                seen.add(user)
+                op = self.flow.op(user)
+                if user in self.flow.projections:
+                    yield user, [*way, user]
+                elif op in ops.SHAPE or op in ops.NORMS or op in ops.JOINS or op in ops.PRODUCTS:
+                    waiting.append((user, [*way, user]))
+                elif op in ops.SUMS and len(self._features(user)) < 2:
+                    waiting.append((user, [*way, user]))
+
+    def _multi_head(self) -> Iterator[tuple[str, str, str]]:
+        """`nn.MultiheadAttention` hands all its weights to one function: it makes q, k, v; `out_proj` the result."""
+        for node in self.flow.nodes:
+            if node.op != ops.MULTI_HEAD:
+                continue
+            how = f"{ops.MULTI_HEAD}; {node.place}"
+            owners = {self.flow.nodes[s].target.rpartition(".")[0] for s in node.inputs if self.flow.op(s) == "parameter"}
+            for owner in owners:
+                yield owner, "attention_qkv" if owner == node.module else "attention_output", how

@@ -1,0 +1,133 @@
+"""Where content enters the model and where its output leaves, and the norms between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from surgery.facts import ops
+from surgery.facts.flow import Flow
+
+# From an input to its first projection. A sine or cosine encodes a position or a time, not content.
+_BEFORE = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | {"where", "one_hot", "remainder"}
+_AFTER = ops.SHAPE | ops.ACTIVATIONS | ops.UNARY | ops.JOINS
+
+
+def input_roles(flow: Flow, conditioning: set[int]) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of input_embedding."""
+    for node in flow.nodes:
+        if node.op != "input":
+            continue
+        found = [p for p in _first_projections(flow, node.index) if p not in conditioning and _counts(flow, p)]
+        for projection in found:
+            how = f"{node.target} -> {flow.word(projection)}; {flow.place(projection)}"
+            yield flow.projections[projection], "input_embedding", how
+
+
+def _first_projections(flow: Flow, start: int) -> list[int]:
+    found, waiting, seen = [], [start], {start}
+    while waiting:
+        node = waiting.pop()
+        for user in flow.users[node]:
+            if user in seen:
+                continue
+            seen.add(user)
+            if user in flow.projections:
+                found.append(user)
+            elif flow.op(user) in _BEFORE:
+                waiting.append(user)
+    return found
+
+
+def _counts(flow: Flow, projection: int) -> bool:
+    """Whether a table is the content's own: not one of positions or types that is added to a larger table."""
+    if flow.op(projection) != "embedding":
+        return True
+    rows = _rows(flow, projection)
+    node, seen = projection, set()
+    while True:
+        adds = [user for user in flow.users[node] if flow.op(user) == "add" and user not in seen]
+        if not adds:
+            return True
+        seen.update(adds)
+        others = {o for source in flow.data(adds[0]) for o in _tables(flow, source) if o != projection}
+        if any(_rows(flow, other) > rows for other in others):
+            return False
+        node = adds[0]
+
+
+def _tables(flow: Flow, node: int) -> list[int]:
+    """The tables whose rows a sum adds up."""
+    if node in flow.projections:
+        return [node] if flow.op(node) == "embedding" else []
+    if flow.op(node) in ops.SUMS | ops.SHAPE:
+        return [table for source in flow.data(node) for table in _tables(flow, source)]
+    return []
+
+
+def _rows(flow: Flow, projection: int) -> int:
+    sizes = [flow.nodes[source].shape for source in flow.inputs(projection) if flow.static[source]]
+    return sizes[0][0] if sizes and sizes[0] else 0
+
+
+def output_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of output_head."""
+    waiting = [(node, [node]) for node in flow.outputs]
+    seen = set(flow.outputs)
+    while waiting:
+        node, way = waiting.pop()
+        if node in flow.projections:
+            how = flow.path([*reversed(way)])
+            yield flow.projections[node], "output_head", f"{how} -> output; {flow.place(node)}"
+            continue
+        data = flow.data(node)
+        elementwise = flow.op(node) in _AFTER or (flow.op(node) in ops.SUMS | ops.PRODUCTS and len(data) == 1)
+        for source in data if elementwise else ():
+            if source not in seen:
+                seen.add(source)
+                waiting.append((source, [*way, source]))
+
+
+def norm_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of norm: a norm op, or `x * rsqrt(mean(x ** 2) + eps)` written out."""
+    for node in flow.nodes:
+        if not any(not flow.static[source] for source in node.inputs):
+            continue
+        if node.op in ops.NORMS and node.op != "normalize":
+            yield node.module, "norm", f"{node.op}; {node.place}"
+        elif node.op in ("mul", "div") and len(node.inputs) == 2:
+            for statistic, value in (node.inputs, node.inputs[::-1]):
+                if _is_root_mean_square(flow, statistic, value, divides=node.op == "div"):
+                    yield node.module, "norm", f"{node.op}({flow.op(statistic)}(mean of squares)); {node.place}"
+                    break
+
+
+def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: bool) -> bool:
+    """Whether `statistic` is the (inverse) root of the mean square, or variance, of what `value` is made of."""
+    node = flow.nodes[statistic]
+    inverse = node.op == "rsqrt" or (node.op == "pow" and any(a in (-0.5, -1 / 2) for a in node.arguments))
+    if not inverse and not (divides and node.op == "sqrt"):
+        return False
+    inside = flow.backward([statistic], lambda n: flow.nodes[n].module == node.module)
+    names = {flow.op(n) for n in inside}
+    squares = any(
+        flow.op(n) in ("pow", "square", "var", "var_mean") or (flow.op(n) == "mul" and len(set(flow.inputs(n))) == 1)
+        for n in inside
+    )
+    return squares and bool(names & {"mean", "var", "var_mean"}) and bool(inside & flow.backward([value], lambda n: n >= min(inside)))
+
+
+def router_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of router: a projection whose scores a top-k picks experts by."""
+    for node in flow.nodes:
+        if node.op != "topk":
+            continue
+        waiting, seen = list(flow.data(node.index)), set()
+        while waiting:
+            source = waiting.pop()
+            if source in seen:
+                continue
+            seen.add(source)
+            if source in flow.projections:
+                yield flow.projections[source], "router", f"{flow.op(source)} -> topk; {node.place}"
+            elif flow.op(source) in ops.SHAPE | ops.SOFTMAX | ops.SUMS | ops.PRODUCTS | {"sigmoid", "masked_fill"}:
+                waiting.extend(flow.data(source))

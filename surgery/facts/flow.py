@@ -1,0 +1,172 @@
+"""The op graph as the analyses walk it: who reads whom, what is a projection, which module owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cached_property
+
+from surgery.facts import ops
+from surgery.graph import Graph, Node
+
+Edge = tuple[int, int]  # a node and the node that reads it
+
+
+class Flow:
+    """Nodes with their users and some properties that every analysis asks for.
+
+    Nodes are named by their index; indices are in execution order, so a node's inputs come before it.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = graph.nodes
+        self.users: list[list[int]] = [[] for _ in graph.nodes]
+        for node in graph.nodes:
+            for source in dict.fromkeys(node.inputs):
+                self.users[source].append(node.index)
+
+    def op(self, index: int) -> str:
+        return self.nodes[index].op
+
+    def inputs(self, index: int) -> tuple[int, ...]:
+        return self.nodes[index].inputs
+
+    @cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """The nodes whose values the model returns."""
+        return tuple(source for node in self.nodes if node.op == "output" for source in node.inputs)
+
+    @cached_property
+    def static(self) -> list[bool]:
+        """Whether a node depends on parameters, buffers and constants alone."""
+        found: list[bool] = []
+        for node in self.nodes:
+            found.append(node.op != "input" and all(found[source] for source in node.inputs))
+        return found
+
+    @cached_property
+    def _from_parameter(self) -> list[bool]:
+        found: list[bool] = []
+        for node in self.nodes:
+            found.append(node.op == "parameter" or any(found[source] for source in node.inputs))
+        return found
+
+    @cached_property
+    def projections(self) -> dict[int, str]:
+        """The nodes that multiply an activation with a parameter, each with the module that owns it."""
+        found = {}
+        for node in self.nodes:
+            owner = self._projection_owner(node)
+            if owner is not None:
+                found[node.index] = owner
+        return found
+
+    def _projection_owner(self, node: Node) -> str | None:
+        if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
+            return None
+        weights = [s for s in node.inputs if self.static[s] and self._from_parameter[s]]
+        if not weights or all(self.static[source] for source in node.inputs):
+            return None
+        if node.op in ops.PRODUCTS_OF_MATRICES and len(self.nodes[weights[-1]].shape) < 2:
+            return None
+        owners = {owner for weight in weights for owner in self._owners(weight)}
+        return next(iter(owners)) if len(owners) == 1 and node.module not in owners else node.module
+
+    def _owners(self, weight: int) -> Iterator[str]:
+        """The modules whose parameters a static node was made from; a parametrisation's own module."""
+        for source in self.ancestors(weight):
+            if self.op(source) == "parameter":
+                for holder in self.holders(self.nodes[source].target):
+                    yield holder.partition(".parametrizations.")[0]
+
+    def holders(self, parameter: str) -> tuple[str, ...]:
+        """The modules that hold a parameter or buffer, by its full name: several where it is tied."""
+        owner, _, name = parameter.rpartition(".")
+        module = self.graph.modules.get(owner)
+        held = module.parameter(name) if module else None
+        return self.holders_by_storage[held.storage] if held else (owner,)
+
+    @cached_property
+    def holders_by_storage(self) -> dict[int, tuple[str, ...]]:
+        """The modules that hold each storage; the alias sets where it is more than one."""
+        found: dict[int, list[str]] = {}
+        for path, module in self.graph.modules.items():
+            for parameter in module.parameters:
+                found.setdefault(parameter.storage, []).append(path)
+        return {storage: tuple(dict.fromkeys(paths)) for storage, paths in found.items()}
+
+    def data(self, index: int) -> tuple[int, ...]:
+        """The inputs of a node that are no weights, masks or tables made of parameters and constants."""
+        return tuple(source for source in self.inputs(index) if not self.static[source])
+
+    @cached_property
+    def hidden(self) -> list[bool]:
+        """Whether a node depends on a projection: is a feature, not a mask or a position."""
+        found: list[bool] = []
+        for node in self.nodes:
+            found.append(node.index in self.projections or any(found[source] for source in node.inputs))
+        return found
+
+    # --- walks ----------------------------------------------------------------------------
+
+    def ancestors(self, start: int, *, above: int = -1) -> set[int]:
+        """`start` and everything it depends on, down to indices greater than `above`."""
+        return self.backward([start], lambda node: node > above)
+
+    def backward(
+        self, starts: Iterable[int], keep: Callable[[int], bool] = lambda _: True, without: Collection[Edge] = ()
+    ) -> set[int]:
+        """All nodes from which a path leads to one of `starts`, through nodes to `keep`, without some edges."""
+        found = set(starts)
+        waiting = list(found)
+        while waiting:
+            node = waiting.pop()
+            for source in self.nodes[node].inputs:
+                if source not in found and keep(source) and (source, node) not in without:
+                    found.add(source)
+                    waiting.append(source)
+        return found
+
+    def forward(
+        self, starts: Iterable[int], keep: Callable[[int], bool] = lambda _: True, without: Collection[Edge] = ()
+    ) -> set[int]:
+        """All nodes to which a path leads from one of `starts`."""
+        found = set(starts)
+        waiting = list(found)
+        while waiting:
+            node = waiting.pop()
+            for user in self.users[node]:
+                if user not in found and keep(user) and (node, user) not in without:
+                    found.add(user)
+                    waiting.append(user)
+        return found
+
+    def depends(self, node: int, on: int) -> bool:
+        """Whether `on` is `node` or one of its ancestors. Walks no further back than `on`."""
+        if on > node:
+            return False
+        return on in self.backward([node], lambda source: source >= on)
+
+    # --- words ----------------------------------------------------------------------------
+
+    def place(self, index: int) -> str:
+        return self.nodes[index].place
+
+    def word(self, index: int) -> str:
+        """The op as evidence names it: `chunk(6)`, `1 + `, `linear`."""
+        node = self.nodes[index]
+        if node.op == "add" and len(node.inputs) == 1:
+            return f"{_number(node)} +"
+        if node.op in ("chunk", "unbind", "split", "mul", "div") and (number := _number(node)) != "":
+            return f"{node.op}({number})"
+        return node.op
+
+    def path(self, steps: Iterable[int]) -> str:
+        """A way through the ops, in a line; steps that only reshape are left out."""
+        quiet = ops.SHAPE - {"chunk", "unbind", "split"}
+        words = [self.word(step) for step in steps if self.op(step) not in quiet]
+        return " -> ".join(word for word, before in zip(words, ["", *words], strict=False) if word != before)
+
+
+def _number(node: Node) -> str:
+    return next((str(a) for a in node.arguments if isinstance(a, (int, float)) and not isinstance(a, bool)), "")

@@ -1,0 +1,214 @@
+"""Modulation and conditioning.
+
+A projection is modulation when its output, through shape and scalar ops and sums with tables or other
+modulation, scales or gates a hidden stream (Peebles and Xie, "Scalable Diffusion Models with Transformers",
+arXiv 2212.09748: AdaLN-Zero; Perez et al., arXiv 1709.07871: FiLM), and reaches the output in no other way.
+Conditioning is what reaches the output only through modulation.
+
+The search starts from every projection that has the shape of a modulator and takes away those that turn
+out to reach the output otherwise, or to be computed from the very stream they multiply, until none is left
+to take away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from surgery.facts import ops
+from surgery.facts.flow import Edge, Flow
+
+# What a modulator may pass between its projection and the stream.
+_PASSES = ops.SHAPE | frozenset({"tanh", "sigmoid", "neg", "exp", "softplus"})
+
+
+@dataclass(frozen=True)
+class Use:
+    """One place where a modulator acts: the edge on which it enters, the stream, and the way there."""
+
+    edge: Edge
+    stream: int
+    scales: bool
+    way: tuple[int, ...]
+
+
+class Modulation:
+    """The modulators of a graph: `modulators` by projection node, `gates` the edges on which they act."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.flow = flow
+
+    @cached_property
+    def gates(self) -> frozenset[Edge]:
+        return frozenset(use.edge for uses in self.modulators.values() for use in uses)
+
+    @cached_property
+    def modulators(self) -> dict[int, list[Use]]:
+        """The greatest set of candidates that act on streams only, each with its uses."""
+        kept = self._candidates()
+        while True:
+            gates = frozenset(use.edge for uses in kept.values() for use in uses)
+            to_output = self.flow.backward(self.flow.outputs, without=gates)
+            wrong = (kept.keys() & to_output) | self._on_their_own_stream(kept, gates)
+            if not wrong:
+                return kept
+            kept = {projection: uses for projection, uses in kept.items() if projection not in wrong}
+
+    @cached_property
+    def conditioning(self) -> set[int]:
+        """Nodes that reach the output, but only through modulation."""
+        everything = self.flow.backward(self.flow.outputs)
+        otherwise = self.flow.backward(self.flow.outputs, without=self.gates)
+        return everything - otherwise
+
+    def roles(self) -> Iterable[tuple[str, str, str]]:
+        """(module, role, evidence) of modulation and conditioning."""
+        for projection, uses in self.modulators.items():
+            use = next((use for use in uses if use.scales), uses[0])
+            path = self.flow.path([*self._before(projection), *use.way])
+            onto = self.flow.op(self._unshaped(use.stream))
+            yield self.flow.projections[projection], "modulation", f"{path}({onto}); {self.flow.place(use.edge[1])}"
+        for node in self.conditioning & self.flow.projections.keys() - self.modulators.keys():
+            by = next((m for m in self.modulators if m in self.flow.forward([node])), node)
+            onto = f"`{self.flow.projections[by]}`"
+            yield self.flow.projections[node], "conditioning", f"reaches the output only through modulation, by {onto}"
+
+    def _before(self, projection: int) -> list[int]:
+        """What a projection reads, so that evidence shows `silu -> linear`."""
+        return [source for source in self.flow.data(projection) if self.flow.op(source) in ops.ACTIVATIONS]
+
+    def _unshaped(self, node: int) -> int:
+        while self.flow.op(node) in ops.SHAPE and len(self.flow.data(node)) == 1:
+            node = self.flow.data(node)[0]
+        return node
+
+    # --- candidates -----------------------------------------------------------------------
+
+    def _candidates(self) -> dict[int, list[Use]]:
+        found = {p: uses for p in self.flow.projections if (uses := list(self._uses(p)))}
+        scaling = {p for p, uses in found.items() if any(use.scales for use in uses)}
+        # A shift alone counts only on a norm, and where the same conditioning scales elsewhere.
+        sources = {self._source(projection) for projection in scaling}
+        return {
+            projection: uses
+            for projection, uses in found.items()
+            if projection in scaling
+            or (self._source(projection) in sources and all(self._follows_norm(use.stream) for use in uses))
+        }
+
+    def _uses(self, projection: int) -> Iterable[Use]:
+        """The places where a projection's output scales, gates or shifts something larger or something it is not."""
+        waiting = [(projection, (projection,))]
+        seen = {projection}
+        while waiting:
+            node, way = waiting.pop()
+            for user in self.flow.users[node]:
+                if use := self._use(node, user, way):
+                    yield use
+                elif self._passes(node, user) and user not in seen:
+                    seen.add(user)
+                    waiting.append((user, (*way, user)))
+
+    def _passes(self, node: int, user: int) -> bool:
+        """Whether `user` hands the modulator `node` on: reshapes it, scales it by a number or adds a table."""
+        op = self.flow.op(user)
+        data = self.flow.data(user)
+        if op in _PASSES:
+            return set(data) == {node}
+        if op not in ops.SUMS and op not in ops.PRODUCTS:
+            return False
+        # One term: the other is a number or a table of parameters. Two: a sum of modulators.
+        return len(data) == 1 or (op in ops.SUMS and all(map(self._comes_straight_from_projection, data)))
+
+    def _comes_straight_from_projection(self, node: int) -> bool:
+        while node not in self.flow.projections:
+            data = self.flow.data(node)
+            if len(data) != 1 or self.flow.op(node) not in ops.SHAPE | ops.SUMS:
+                return False
+            node = data[0]
+        return True
+
+    def _use(self, node: int, user: int, way: tuple[int, ...]) -> Use | None:
+        """How `user` uses the modulator `node`: None where it is no product or sum with a stream."""
+        op = self.flow.op(user)
+        data = self.flow.data(user)
+        if op == "addcmul" and len(self.flow.inputs(user)) == 3:
+            base, one, other = self.flow.inputs(user)
+            stream = other if node == one else one
+            if node == base:
+                stream = next((s for s in (one, other) if self._follows_norm(s)), one)
+            return self._acting(node, stream, user, way, scales=node != base)
+        if len(data) != 2 or data[0] == data[1] or op not in ops.PRODUCTS | ops.SUMS:
+            return None
+        stream = data[1] if data[0] == node else data[0]
+        return self._acting(node, stream, user, way, scales=op in ops.PRODUCTS)
+
+    def _acting(self, node: int, stream: int, user: int, way: tuple[int, ...], *, scales: bool) -> Use | None:
+        if not self.flow.hidden[stream]:
+            return None
+        use = Use((node, user), stream, scales, (*way, user))
+        mine, its = self._size(node), self._size(stream)
+        if mine < its:
+            return use
+        if mine > its:
+            return None
+        if scales:
+            acts = self._follows_norm(stream) and not self._follows_norm(node)
+            return use if acts or self._gates_a_branch(node, stream, user) else None
+        return use if self._follows_norm(stream) or self._is_scaled_norm(stream) else None
+
+    def _size(self, node: int) -> int:
+        return prod(self.flow.nodes[node].shape)
+
+    def _follows_norm(self, node: int) -> bool:
+        """Whether a node is a norm's result, but for shape."""
+        return self.flow.op(self._unshaped(node)) in ops.NORMS
+
+    def _is_scaled_norm(self, node: int) -> bool:
+        """Whether a node is `norm(x) * scale`, to which a shift is added."""
+        return self.flow.op(node) in ops.PRODUCTS and any(map(self._follows_norm, self.flow.data(node)))
+
+    def _gates_a_branch(self, node: int, stream: int, product: int) -> bool:
+        """Whether the product is added to a stream from which the other factor was computed, but not this one."""
+        for user in self.flow.users[product]:
+            if self.flow.op(user) != "add":
+                continue
+            for base in self.flow.data(user):
+                if base != product and self.flow.depends(stream, base) and not self.flow.depends(node, base):
+                    return True
+        return False
+
+    # --- what disqualifies ----------------------------------------------------------------
+
+    def _on_their_own_stream(self, kept: dict[int, list[Use]], gates: frozenset[Edge]) -> set[int]:
+        """Projections computed, position by position or by pooling, from the stream they multiply."""
+        reached: dict[tuple[int, int], set[int]] = {}
+        wrong = set()
+        for projection, uses in kept.items():
+            source = self._source(projection)
+            for use in uses:
+                key = (source, self._positions(use.stream))
+                if key not in reached:
+                    reached[key] = self._aligned_reach(*key, gates)
+                if use.stream in reached[key]:
+                    wrong.add(projection)
+        return wrong
+
+    def _aligned_reach(self, source: int, positions: int, gates: frozenset[Edge]) -> set[int]:
+        """What is computed from those ancestors of a source that have as many positions as the stream."""
+        before = self.flow.backward([source], without=gates)
+        aligned = [n for n in before if self._positions(n) == positions and not self.flow.static[n]]
+        return self.flow.forward(aligned, without=gates)
+
+    def _source(self, projection: int) -> int:
+        """What a projection reads, back over shape ops and activations: shared by all of one conditioning."""
+        node = next((s for s in self.flow.data(projection)), projection)
+        while len(data := self.flow.data(node)) == 1 and self.flow.op(node) in ops.SHAPE | ops.ACTIVATIONS:
+            node = data[0]
+        return node
+
+    def _positions(self, node: int) -> int:
+        """How many positions a tensor has: its size but for its last dimension."""
+        return prod(self.flow.nodes[node].shape[:-1])

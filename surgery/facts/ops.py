@@ -1,0 +1,46 @@
+"""What the analyses know about ops: sets of names, as `surgery.capturing` records them."""
+
+from __future__ import annotations
+
+# Move values around, or copy them, without mixing them.
+SHAPE = frozenset(
+    "reshape view view_as transpose swapaxes swapdims permute movedim moveaxis unsqueeze squeeze expand expand_as "
+    "repeat repeat_interleave tile chunk split tensor_split split_with_sizes unbind getitem pick narrow select "
+    "index_select gather take_along_dim contiguous flatten unflatten ravel T mT H mH t to type type_as float half "
+    "double bfloat16 clone alias detach data flip roll pixel_shuffle pixel_unshuffle unfold fold pad constant_pad_nd "
+    "view_as_complex view_as_real as_strided atleast_1d atleast_2d atleast_3d broadcast_to einops rearrange "
+    "requires_grad cpu cuda masked_fill masked_select dropout alpha_dropout feature_dropout dropout1d dropout2d "
+    "squeeze_copy nan_to_num clamp clip".split()
+)
+JOINS = frozenset("cat concat concatenate stack hstack vstack dstack setitem".split())
+SUMS = frozenset("add sub rsub index_add scatter_add".split())
+PRODUCTS = frozenset("mul div rdiv".split())
+# One value in, one value out, no parameters.
+ACTIVATIONS = frozenset(
+    "relu relu6 gelu silu swish mish sigmoid tanh softplus elu celu selu leaky_relu hardswish hardsigmoid hardtanh "
+    "logsigmoid quick_gelu softsign tanhshrink square glu threshold prelu".split()
+)
+UNARY = frozenset("neg abs exp log sqrt rsqrt pow reciprocal sin cos".split())
+NORMS = frozenset("layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm normalize".split())
+POOLS = frozenset(
+    "mean sum max amax avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool1d max_pool2d "
+    "adaptive_max_pool2d interpolate upsample".split()
+)
+FUSED_ATTENTION = frozenset(
+    "scaled_dot_product_attention flash_attn_func flash_attn_varlen_func flex_attention "
+    "memory_efficient_attention".split()
+)
+MULTI_HEAD = "multi_head_attention_forward"
+CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split())
+# Multiply an activation with a parameter.
+PROJECTIONS = frozenset("linear embedding embedding_bag bilinear".split()) | CONVOLUTIONS
+# Multiply two operands: a projection where one of them comes from parameters alone.
+PRODUCTS_OF_MATRICES = frozenset("matmul mm bmm addmm baddbmm addbmm einsum tensordot mv".split())
+SOFTMAX = frozenset("softmax _softmax log_softmax".split())
+# A random, filled or counted tensor: no input of the model reaches it.
+SOURCES = frozenset("input parameter constant output".split())
+
+
+def is_elementwise(op: str) -> bool:
+    """Whether the op works on each value by itself, whatever it adds to or multiplies it with."""
+    return op in SHAPE or op in SUMS or op in PRODUCTS or op in ACTIVATIONS or op in UNARY

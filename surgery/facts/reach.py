@@ -1,0 +1,81 @@
+"""Which modules a call reaches, which it goes around, and which share storage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from surgery.facts.flow import Flow
+from surgery.graph import NO, Fact, Module, is_inside
+
+
+def parameter_reads(flow: Flow) -> dict[str, list[int]]:
+    """The ops that read a parameter or buffer of a module, by the module's path."""
+    reads: dict[str, list[int]] = {}
+    for node in flow.nodes:
+        if node.op == "parameter":
+            owner = node.target.rpartition(".")[0]
+            reads.setdefault(owner, []).extend(flow.users[node.index])
+    return reads
+
+
+def unreached(modules: Mapping[str, Module], reads: Mapping[str, list[int]]) -> dict[str, Fact]:
+    """Modules that were not called, with nothing in them called or read."""
+    reached = {""}
+    for path, module in modules.items():
+        if module.calls or path in reads:
+            while path not in reached:
+                reached.add(path)
+                path = path.rpartition(".")[0]
+    found = {}
+    for path, module in modules.items():
+        if path in reached:
+            continue
+        sibling = _sibling_that_ran(path, module, modules, reached)
+        if sibling:
+            found[path] = Fact("unknown", f"the example call did not come here, while its sibling `{sibling}` ran")
+        elif found.get(parent := path.rpartition(".")[0], NO).answer == "unknown":
+            found[path] = found[parent]
+        else:
+            found[path] = Fact("yes", "the example call neither ran it nor read a parameter of it")
+    return found
+
+
+def _sibling_that_ran(path: str, module: Module, modules: Mapping[str, Module], reached: set[str]) -> str | None:
+    """A numbered sibling of the same class that was reached: then `path` may be an expert not routed to."""
+    parent, _, name = path.rpartition(".")
+    if not name.isdecimal():
+        return None
+    for number in range(1_000_000):
+        sibling = f"{parent}.{number}" if parent else str(number)
+        if sibling not in modules:
+            return None
+        if sibling in reached and modules[sibling].kind == module.kind and modules[sibling].calls:
+            return sibling
+    return None
+
+
+def bypassed(modules: Mapping[str, Module], flow: Flow) -> dict[str, Fact]:
+    """Modules whose parameters an op outside their own forward reads, so that an adapter would be skipped."""
+    found: dict[str, Fact] = {}
+    for node in flow.nodes:
+        if node.op != "parameter":
+            continue
+        owner, _, name = node.target.rpartition(".")
+        if owner not in modules or owner in found:
+            continue
+        holders = flow.holders(node.target)
+        for user in map(flow.nodes.__getitem__, flow.users[node.index]):
+            if user.op != "output" and not any(user.module == h or is_inside(user.module, h) for h in holders):
+                where = f"`{user.module}`" if user.module else "the model itself"
+                found[owner] = Fact("yes", f"`{name}` is read by {user.op} in the forward of {where}; {user.place}")
+                break
+    return found
+
+
+def tied(modules: Mapping[str, Module], flow: Flow) -> dict[str, tuple[str, ...]]:
+    """The other paths that share a parameter's storage with a module, or are the same module."""
+    found = {path: list(module.tied) for path, module in modules.items() if module.tied}
+    for paths in flow.holders_by_storage.values():
+        for path in paths if len(paths) > 1 else ():
+            found.setdefault(path, []).extend(other for other in paths if other != path)
+    return {path: tuple(dict.fromkeys(others)) for path, others in found.items()}
