@@ -1,0 +1,93 @@
+"""Whether an adapted model is what its plan says (E0509)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import isclose
+
+from peft.tuners.loha import LoHaLayer
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+
+from surgery.diagnostics import Diagnostic
+from surgery.inject.state import Adapted, base_model, layer_tensors, trainable_tensors, wrappers
+from surgery.inject.trained import saved_modules
+from surgery.planning.plan import Plan, Site
+
+_LAYERS = {"lora": LoraLayer, "loha": LoHaLayer}
+_SHOWN = 8
+
+
+def compare(adapted: Adapted, plan: Plan) -> list[Diagnostic]:
+    """All differences between the adapted model and the plan, as one diagnostic; empty when they agree."""
+    differences = list(_differences(adapted, plan))
+    if not differences:
+        return []
+    more = len(differences) - _SHOWN
+    notes = differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+    return [
+        Diagnostic(
+            "E0509",
+            "the adapted model is not what the plan says",
+            notes=tuple(notes),
+            helps=("report this with the plan and the version of peft: the plan should have been refused before",),
+        )
+    ]
+
+
+def _differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
+    model = base_model(adapted)
+    layers = {path: module for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    planned = {site.path for site in plan.sites}
+    yield from (f"`{path}` is adapted and not planned" for path in sorted(layers.keys() - planned))
+    yield from (f"`{path}` is planned and not adapted" for path in sorted(planned - layers.keys()))
+    for site in plan.sites:
+        if site.path in layers:
+            yield from (f"`{site.path}`: {text}" for text in _site_differences(site, layers[site.path]))
+    wrapped, saved = {path for path, _ in wrappers(model)}, set(saved_modules(model, plan.trained))
+    yield from (f"`{path}` is trained in full and not planned" for path in sorted(wrapped - saved))
+    yield from (f"`{path}` is to be trained in full and is not" for path in sorted(saved - wrapped))
+    yield from _gradient_differences(adapted, plan)
+
+
+def _site_differences(site: Site, layer: BaseTunerLayer) -> Iterator[str]:
+    if not isinstance(layer, _LAYERS[site.method]):
+        yield f"carries {type(layer).__module__}.{type(layer).__name__}, not {site.method}"
+        return
+    name, settings = site.adapter, site.settings
+    if set(layer.scaling) != {name}:
+        yield f"carries the adapters {sorted(layer.scaling)}, not `{name}`"
+        return
+    if name not in layer.active_adapters or layer.disable_adapters or layer.merged:
+        yield "its adapter is not active"
+    alpha = layer.lora_alpha if isinstance(layer, LoraLayer) else layer.alpha
+    found = {"r": layer.r[name], "alpha": alpha[name], **_dropouts(layer, name)}
+    for setting, value in found.items():
+        if value != settings[setting]:
+            yield f"{setting} is {value}, planned {settings[setting]}"
+    if not isclose(layer.scaling[name], site.scale, rel_tol=1e-12):
+        yield f"its scale is {layer.scaling[name]}, planned {site.scale}"
+    added = sum(parameter.numel() for _, parameter in layer_tensors(layer, name))
+    if added != site.added:
+        yield f"adds {added:,} parameters, planned {site.added:,}"
+
+
+def _dropouts(layer: BaseTunerLayer, name: str) -> dict[str, float]:
+    if isinstance(layer, LoraLayer):
+        return {"dropout": getattr(layer.lora_dropout[name], "p", 0.0)}
+    assert isinstance(layer, LoHaLayer)
+    return {"rank_dropout": layer.rank_dropout[name], "module_dropout": layer.module_dropout[name]}
+
+
+def _gradient_differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
+    wanted = {id(parameter) for parameter in trainable_tensors(adapted, plan)}
+    total = 0
+    for name, parameter in adapted.named_parameters():
+        if parameter.requires_grad != (id(parameter) in wanted):
+            yield f"`{name}` {'requires' if parameter.requires_grad else 'does not require'} a gradient"
+        total += parameter.numel() * parameter.requires_grad
+    if total != plan.totals.trainable:
+        yield f"{total:,} parameters are trainable, planned {plan.totals.trainable:,}"
+    added = sum(site.added for site in plan.sites)
+    if added != plan.totals.added:
+        yield f"the sites of the plan add {added:,} parameters, its totals say {plan.totals.added:,}"

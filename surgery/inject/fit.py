@@ -1,0 +1,118 @@
+"""Whether a live model is the one that a plan was made for. Nothing is changed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from peft import PeftMixedModel, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from surgery.diagnostics import Diagnostic
+from surgery.methods import METHODS
+from surgery.planning.plan import Plan, Site
+
+_CLASSES = (nn.Embedding, nn.Conv2d, nn.Conv1d, nn.Linear, Conv1D)
+_SHOWN = 5
+
+
+def refusals(plan: Plan) -> Iterator[Diagnostic]:
+    """Why this plan cannot be applied to any model (E0511)."""
+    if not plan.applyable:
+        yield Diagnostic(
+            "E0511",
+            "the plan has errors, so it is not applied",
+            place=plan.spec,
+            notes=tuple(f"{d.code}: {d.message}" for d in plan.diagnostics if d.severity == "error"),
+            helps=("correct the spec until `surgery plan` shows no error",),
+        )
+    elif not plan.sites:
+        yield Diagnostic(
+            "E0511",
+            "the plan adapts no module, so there is no adapter to make",
+            place=plan.spec,
+            helps=("add a target, or switch one on",),
+        )
+
+
+def misfits(model: nn.Module, plan: Plan) -> Iterator[Diagnostic]:
+    """How this model differs from the one the plan was made for (E0506)."""
+    if _is_adapted(model):
+        yield Diagnostic(
+            "E0506", "the model already carries PEFT adapters", helps=("apply the plan to the base model",)
+        )
+        return
+    paths: dict[int, list[str]] = {}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for path, module in modules.items():
+        paths.setdefault(id(module), []).append(path)
+    differences = [
+        difference for site in plan.sites if (difference := _site_difference(site, modules.get(site.path), paths))
+    ]
+    differences += [f"`{path}`, to be trained, does not exist" for path in plan.trained if path not in modules]
+    if differences:
+        more = len(differences) - _SHOWN
+        notes = differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        yield _misfit(f"{len(differences)} of the plan's modules are not as planned in this model", notes)
+    total = count_parameters(model)
+    if total != plan.totals.total:
+        yield _misfit(
+            "this model has another number of parameters than the plan's",
+            [f"{total:,} here, {plan.totals.total:,} in the plan: a difference of {total - plan.totals.total:+,}"],
+        )
+
+
+def _misfit(message: str, notes: list[str]) -> Diagnostic:
+    help = "capture the graph of this model and plan again, or build the model that the spec describes"
+    return Diagnostic("E0506", message, notes=tuple(notes), helps=(help,))
+
+
+def _is_adapted(model: nn.Module) -> bool:
+    wrapped = isinstance(model, (PeftModel, PeftMixedModel)) or hasattr(model, "peft_config")
+    return wrapped or any(isinstance(m, (BaseTunerLayer, AuxiliaryTrainingWrapper)) for m in model.modules())
+
+
+def _site_difference(site: Site, module: nn.Module | None, paths: dict[int, list[str]]) -> str | None:
+    if module is None:
+        return f"`{site.path}` does not exist"
+    kind = type(module).__name__
+    if kind != site.kind or not isinstance(module, _CLASSES):
+        return f"`{site.path}` is a {type(module).__module__}.{kind}, the plan says {site.kind}"
+    shape = list(module.weight.shape)
+    if shape != site.shape:
+        return f"`{site.path}` has a weight of shape {shape}, the plan says {site.shape}"
+    if len(paths[id(module)]) > 1:
+        others = ", ".join(f"`{path}`" for path in paths[id(module)] if path != site.path)
+        return f"`{site.path}` is the same module as {others}, and PEFT would adapt one of these places only"
+    if site.method == "lora" and getattr(module, "dilation", (1,)) not in ((1,), (1, 1)):
+        return f"`{site.path}` is a convolution with a dilation, which PEFT's LoRA drops"
+    return None
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers a model's parameters hold; shared storage counts once, as in the graph."""
+    seen: dict[object, int] = {}
+    for parameter in model.parameters():
+        seen[_place(parameter)] = parameter.numel()
+    return sum(seen.values())
+
+
+def _place(tensor: torch.Tensor) -> object:
+    """Where the numbers of a tensor lie; tensors without memory (meta, fake) are told apart by identity."""
+    if tensor.device.type == "meta" or not tensor.untyped_storage().data_ptr():
+        return id(tensor)
+    return tensor.device, tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)
+
+
+def unknown_methods(plan: Plan) -> Iterator[Diagnostic]:
+    """Sites of a method that this version does not have: the plan was written by another one (E0401)."""
+    for method in dict.fromkeys(site.method for site in plan.sites if site.method not in METHODS):
+        yield Diagnostic(
+            "E0401",
+            f"this version of surgery has no method `{method}`",
+            place=plan.spec,
+            helps=(f"it has {', '.join(METHODS)}; plan again with this version",),
+        )

@@ -1,0 +1,70 @@
+"""Replacing a whole folder: readers see the old one or the new one, never half of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from surgery.diagnostics import Diagnostic, SurgeryError
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A temporary sibling to write into; it takes the folder's place when the block ends, and is removed if it fails.
+
+    Missing parents are made. Raises SurgeryError (E0514) where the file system refuses, and for a path that is a
+    file or a folder of something else: only an empty folder or one that holds adapters or a merged model is replaced.
+    """
+    try:
+        _check_replaceable(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            os.chmod(temporary, 0o777 & ~_umask())
+            yield temporary
+            _swap(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise SurgeryError(_cannot(folder, error.strerror or str(error))) from None
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise SurgeryError(_cannot(folder, "it is a file"))
+    if any(folder.iterdir()) and not any(folder.rglob("adapter_config.json")) and not any(folder.glob("*.safetensors")):
+        raise SurgeryError(_cannot(folder, "it holds other files, and would be replaced"))
+
+
+def _swap(temporary: Path, folder: Path) -> None:
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    # A folder cannot be renamed over a full one: move the old one aside first, and back if that fails.
+    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+    folder.rename(aside / "old")
+    try:
+        temporary.rename(folder)
+    except OSError:
+        (aside / "old").rename(folder)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot(folder: Path, why: str) -> Diagnostic:
+    return Diagnostic(
+        "E0514", f"cannot write the folder: {why}", place=str(folder), helps=("choose a folder that does not exist",)
+    )
