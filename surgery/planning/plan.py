@@ -14,11 +14,13 @@ from surgery.files import read_text
 FORMAT_VERSION: Literal[1] = 1
 
 
-class _Record(BaseModel):
+class Record(BaseModel):
+    """Frozen data in which an unknown field is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Site(_Record):
+class Site(Record):
     """One module that gets an adapter.
 
     `shape` is its weight's, `scale` the factor on the adapter's product, `added` the parameters it gains,
@@ -39,7 +41,7 @@ class Site(_Record):
     roles: dict[str, str] = Field(default_factory=dict)
 
 
-class Adapter(_Record):
+class Adapter(Record):
     """A named PEFT adapter: sites whose settings differ in nothing but rank and alpha share one."""
 
     name: str
@@ -49,7 +51,7 @@ class Adapter(_Record):
     added: int
 
 
-class Protection(_Record):
+class Protection(Record):
     """A `never`: what it covers, and for each of these the evidence of the fact that put it there."""
 
     selector: str
@@ -59,7 +61,7 @@ class Protection(_Record):
     evidence: dict[str, str] = Field(default_factory=dict)
 
 
-class Exclusion(_Record):
+class Exclusion(Record):
     """A module that a target selected and an `exclude` or `except` took away."""
 
     path: str
@@ -69,7 +71,7 @@ class Exclusion(_Record):
     target: str
 
 
-class Assumption(_Record):
+class Assumption(Record):
     """A fact the author vouches for where the graph does not know it."""
 
     fact: str
@@ -78,7 +80,7 @@ class Assumption(_Record):
     covers: list[str]
 
 
-class SwitchedOff(_Record):
+class SwitchedOff(Record):
     """A target whose `when` is false, and the values that made it so."""
 
     target: str
@@ -86,7 +88,7 @@ class SwitchedOff(_Record):
     place: str
 
 
-class Limit(_Record):
+class Limit(Record):
     """A line of a budget: the plan holds `actual operator limit`. `unit` is that of both: a share is one of 1."""
 
     name: Literal["trainable", "adapter"]
@@ -97,7 +99,7 @@ class Limit(_Record):
     place: str
 
 
-class Totals(_Record):
+class Totals(Record):
     """Counts of parameters. `trainable` = `added` + `trained`; `share` = `trainable` / `total` of the base."""
 
     added: int
@@ -109,7 +111,7 @@ class Totals(_Record):
     optimizer_bytes: int
 
 
-class Fingerprints(_Record):
+class Fingerprints(Record):
     """What the plan was made from. `versions` are those of the capture, by package."""
 
     spec: str
@@ -117,7 +119,7 @@ class Fingerprints(_Record):
     versions: dict[str, str] = Field(default_factory=dict)
 
 
-class Finding(_Record):
+class Finding(Record):
     """A diagnostic of the plan, as `surgery.diagnostics.Diagnostic.to_json` gives it."""
 
     code: str
@@ -130,7 +132,7 @@ class Finding(_Record):
     helps: list[str] = Field(default_factory=list)
 
 
-class Plan(_Record):
+class Plan(Record):
     """Everything that applying a spec to a model will do. Not `applyable` while an error stands.
 
     `trained` lists modules whose own parameters, not those of the modules inside them, are trained in full.

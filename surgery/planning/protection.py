@@ -53,20 +53,22 @@ def resolve_guard(selector: Selector, never: tree.Never) -> Guard:
         yes |= selector.tree.inside(yes)
         maybe = {path: why for path, why in maybe.items() if path not in yes}
     covers = selector.ordered(yes)
-    if not chosen.possible:
-        selector.found.add(
-            Diagnostic(
-                "W0905",
-                f"protection `{selector_text(never.value)}` covers nothing in this model",
-                never.value.span,
-                helps=("remove it if this model has no such modules, or say so with `expect 0`",),
-            )
-        ) if never.expect is None else None
+    if not chosen.possible and never.expect is None:
+        selector.found.add(_idle(never))
     if never.expect:
         check_expect(selector, never.expect, covers, f"protection `{selector_text(never.value)}`", never.value.span)
     lets = {let.name.name: let.value for let in selector.spec.tree.lets}
     evidence = {path: text for path in covers if (text := evidence_in(never.value, selector.graph[path], lets))}
     return Guard(never, covers, maybe, evidence)
+
+
+def _idle(never: tree.Never) -> Diagnostic:
+    return Diagnostic(
+        "W0905",
+        f"protection `{selector_text(never.value)}` covers nothing in this model",
+        never.value.span,
+        helps=("remove it if this model has no such modules, or say so with `expect 0`",),
+    )
 
 
 def check_protection(selector: Selector, guards: Iterable[Guard], claims: Iterable[Claim]) -> None:

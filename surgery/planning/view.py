@@ -1,0 +1,247 @@
+"""A plan as text for people, made from the plan's own data and its difference from the lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from surgery.planning.changes import Changes, Pair
+from surgery.planning.grouping import group_paths
+from surgery.planning.plan import Plan, Protection, Site
+from surgery.planning.words import bytes_text, counted, limit_text, share_text
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+_COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "~": "\x1b[33m", "bold": "\x1b[1m", "dim": "\x1b[2m"}
+_OFF = "\x1b[0m"
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Colours text, or leaves it as it is."""
+
+    colour: bool = False
+
+    def __call__(self, style: str, text: str) -> str:
+        return f"{_COLOURS[style]}{text}{_OFF}" if self.colour else text
+
+
+def render_plan(plan: Plan, changes: Changes | None, *, colour: bool = False) -> str:
+    """The whole plan. `changes` is its difference from the lock; None where there is no lock."""
+    ink = Ink(colour)
+    sections = [
+        _header(plan, ink),
+        *_targets(plan, ink),
+        *_protections(plan, ink),
+        _assumptions(plan, ink),
+        *_exclusions(plan, ink),
+        _switched_off(plan, ink),
+        _modules("train", "trained in full", plan.trained, ink),
+        _modules("checkpoint", "recomputed in the backward pass", plan.checkpointed, ink),
+        _budget(plan, ink),
+        _totals(plan, ink),
+        _changes(changes, ink),
+        [ink("bold", summary(plan, changes))],
+    ]
+    return "\n\n".join("\n".join(lines) for lines in map(list, sections) if lines) + "\n"
+
+
+def summary(plan: Plan, changes: Changes | None) -> str:
+    """The last line: what the plan comes to, and whether that is news."""
+    totals = plan.totals
+    trained = f", {totals.trained:,} to train in full" if totals.trained else ""
+    share = f" ({share_text(totals.share)} of {totals.total:,})"
+    text = f"Plan: {counted(len(plan.sites), 'site')}, {totals.added:,} parameters to add{trained}{share}."
+    if changes is None:
+        return f"{text} There is no lock yet: accept the plan with `surgery lock`."
+    if changes.is_empty:
+        return f"{text} No change against the lock."
+    parts = {"added": changes.added, "removed": changes.removed, "changed": changes.changed}
+    counts = [f"{len(sites):,} {word}" for word, sites in parts.items() if sites]
+    return f"{text} Changes against the lock: {', '.join(counts) or 'no site, see above'}."
+
+
+def _header(plan: Plan, ink: Ink) -> Iterator[str]:
+    yield ink("bold", f"{plan.spec}" + (f" on {plan.model}" if plan.model else ""))
+    yield f"  spec   {_short(plan.fingerprints.spec)}"
+    versions = ", ".join(f"{name} {version}" for name, version in plan.fingerprints.versions.items())
+    yield f"  graph  {_short(plan.fingerprints.graph)}" + (f"  captured with {versions}" if versions else "")
+    if plan.params:
+        yield f"  param  {'  '.join(f'{name} = {_value_text(value)}' for name, value in plan.params.items())}"
+
+
+def _short(fingerprint: str) -> str:
+    return fingerprint[: len("sha256:") + 12]
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _targets(plan: Plan, ink: Ink) -> Iterator[list[str]]:
+    several = len(plan.adapters) > 1
+    for name, sites in _by(plan.sites, lambda site: site.target).items():
+        adapter = f"  adapter {sites[0].adapter}" if several else ""
+        lines = [ink("bold", f"target {name}") + ink("dim", f"  {sites[0].place}{adapter}")]
+        rows = [row for group in _by(sites, _likeness).values() for row in _site_rows(group)]
+        yield lines + _table(rows, ink("+", "  + "))
+
+
+def _likeness(site: Site) -> tuple[Any, ...]:
+    """What sites on one line of the view have in common."""
+    return (site.kind, tuple(site.shape), site.method, str(site.settings), site.scale, site.added)
+
+
+def _site_rows(sites: Sequence[Site]) -> Iterator[list[str]]:
+    first = sites[0]
+    shape = "x".join(map(str, first.shape))
+    for group in group_paths(site.path for site in sites):
+        yield [
+            str(group),
+            counted(len(group), "site"),
+            f"{first.kind} {shape}",
+            f"{first.method} {_settings_text(first.settings)} scale {first.scale:g}",
+            f"+{first.added * len(group):,}",
+        ]
+
+
+def _settings_text(settings: dict[str, Any]) -> str:
+    """Settings that say something: what is off, or starts as usual, is left out."""
+    usual = (False, None)
+    said = {name: value for name, value in settings.items() if value not in usual and (name, value) != ("init", True)}
+    return " ".join(f"{name}={_value_text(value)}" for name, value in said.items())
+
+
+def _table(rows: Iterable[Sequence[str]], lead: str) -> list[str]:
+    """Rows with their columns aligned, the last one to the right."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
+        lines.append(lead + "  ".join([*cells, row[-1].rjust(widths[-1])]))
+    return lines
+
+
+def _protections(plan: Plan, ink: Ink) -> Iterator[list[str]]:
+    for guard in plan.never:
+        lines = [
+            ink("bold", f"never {guard.selector}")
+            + f"  {counted(len(guard.covers), 'module')}"
+            + ink("dim", f"  {guard.place}")
+        ]
+        if guard.because:
+            lines.append(f"    because {guard.because}")
+        yield lines + list(_covered(guard, ink))
+
+
+def _covered(guard: Protection, ink: Ink) -> Iterator[str]:
+    """What a protection covers, grouped by the evidence for it."""
+    for evidence, paths in _by(guard.covers, lambda path: guard.evidence.get(path, "")).items():
+        yield from _grouped(paths)
+        if evidence:
+            yield ink("dim", f"      {evidence}")
+
+
+def _assumptions(plan: Plan, ink: Ink) -> Iterator[str]:
+    for assumed in plan.assumed:
+        yield ink("bold", f"assume {assumed.fact}") + ink("dim", f"  {assumed.place}")
+        if assumed.because:
+            yield f"    because {assumed.because}"
+        yield from _grouped(assumed.covers)
+
+
+def _exclusions(plan: Plan, ink: Ink) -> Iterator[list[str]]:
+    taken_by = _by(plan.excluded, lambda taken: (taken.selector, taken.place, taken.because, taken.target))
+    for (selector, place, because, target), taken in taken_by.items():
+        head = ink("bold", f"exclude {selector}") + f"  {counted(len(taken), 'module')} of target {target}"
+        lines = [head + ink("dim", f"  {place}")]
+        if because:
+            lines.append(f"    because {because}")
+        yield lines + list(_grouped([one.path for one in taken]))
+
+
+def _grouped(paths: Sequence[str]) -> Iterator[str]:
+    for group in group_paths(paths):
+        yield f"    {group}" + (f"  {counted(len(group), 'module')}" if len(group) > 1 else "")
+
+
+def _switched_off(plan: Plan, ink: Ink) -> Iterator[str]:
+    for off in plan.switched_off:
+        yield ink("bold", f"target {off.target} is off") + f": not {off.when}" + ink("dim", f"  {off.place}")
+
+
+def _modules(name: str, meaning: str, paths: Sequence[str], ink: Ink) -> Iterator[str]:
+    if paths:
+        yield ink("bold", name) + f"  {counted(len(paths), 'module')} {meaning}"
+        yield from _grouped(paths)
+
+
+def _budget(plan: Plan, ink: Ink) -> Iterator[str]:
+    if plan.budget:
+        yield ink("bold", "budget")
+        rows = [
+            (
+                limit.name,
+                limit_text(limit.actual, limit.unit),
+                f"{limit.operator} {limit_text(limit.limit, limit.unit)}",
+            )
+            for limit in plan.budget
+        ]
+        yield from _table(rows, "    ")
+
+
+def _totals(plan: Plan, ink: Ink) -> Iterator[str]:
+    totals = plan.totals
+    yield ink("bold", "totals")
+    rows = [("added", f"{totals.added:,}")]
+    if totals.trained:
+        rows.append(("trained in full", f"{totals.trained:,}"))
+    rows += [
+        ("parameters of the model", f"{totals.total:,}"),
+        ("adapter on disk, fp32", bytes_text(totals.adapter_bytes)),
+        ("optimiser state, AdamW", bytes_text(totals.optimizer_bytes)),
+    ]
+    yield from _table(rows, "    ")
+
+
+def _changes(changes: Changes | None, ink: Ink) -> Iterator[str]:
+    if changes is None or (changes.is_empty and not changes.versions):
+        return
+    yield ink("bold", "against the lock")
+    for mark, sites in (("+", changes.added), ("-", changes.removed)):
+        for (target, method), same in _by(sites, lambda site: (site.target, site.method)).items():
+            for group in group_paths(site.path for site in same):
+                yield ink(mark, f"  {mark} {group}") + f"  {counted(len(group), 'site')}  {method}, target {target}"
+    for text, changed in _by(changes.changed, lambda site: _fields_text(site.fields)).items():
+        for group in group_paths(site.path for site in changed):
+            yield ink("~", f"  ~ {group}") + f"  {text}"
+    for one in changes.lists:
+        for mark, paths in (("+", one.gained), ("-", one.lost)):
+            for group in group_paths(paths):
+                yield ink(mark, f"  {mark} {one.what}") + f"  {group}"
+        if not one.gained and not one.lost:
+            yield ink("~", f"  ~ {one.what}")
+    for fields in (changes.totals, {"graph": changes.graph} if changes.graph else {}, changes.versions):
+        for name, pair in fields.items():
+            yield ink("~", f"  ~ {name}") + f"  {_pair_text(pair)}"
+
+
+def _fields_text(fields: dict[str, Pair]) -> str:
+    return ", ".join(f"{name} {_pair_text(pair)}" for name, pair in fields.items())
+
+
+def _pair_text(pair: Pair) -> str:
+    old, new = (_short(value) if str(value).startswith("sha256:") else _value_text(value) for value in pair)
+    return f"{old} -> {new}"
+
+
+def _by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items grouped by a key, in order."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
