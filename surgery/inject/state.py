@@ -39,7 +39,7 @@ def layer_at(model: nn.Module, path: str) -> BaseTunerLayer:
 
 def layer_tensors(layer: BaseTunerLayer, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters of one adapter on one layer: their name within the layer (without the adapter's), and they."""
-    for container in layer.adapter_layer_names:
+    for container in dict.fromkeys(layer.adapter_layer_names):  # DoRA enters its magnitudes a second time
         entries = getattr(layer, container)
         if adapter not in entries:
             continue

@@ -91,7 +91,13 @@ CASES = {
     ),
     "gpt2": (
         gpt2,
-        {"all": ("lora", {"r": 4, "dora": True}, ["transformer.h.0.attn.c_attn", "transformer.h.1.mlp.c_proj", "lm_head"])},
+        {
+            "all": (
+                "lora",
+                {"r": 4, "dora": True},
+                ["transformer.h.0.attn.c_attn", "transformer.h.1.mlp.c_proj", "lm_head"],
+            )
+        },
         lambda: {"input_ids": torch.arange(12).reshape(2, 6)},
     ),
     "convolutions": (
@@ -267,7 +273,9 @@ def test_a_dilated_convolution_is_refused(plan_for):
 
 
 def test_trained_modules_that_peft_would_take_too_many_of_are_refused(plan_for):
-    model = nn.ModuleDict({"norm": nn.LayerNorm(4), "block": nn.ModuleDict({"norm": nn.LayerNorm(4), "q": nn.Linear(4, 4)})})
+    model = nn.ModuleDict(
+        {"norm": nn.LayerNorm(4), "block": nn.ModuleDict({"norm": nn.LayerNorm(4), "q": nn.Linear(4, 4)})}
+    )
     plan = plan_for(model, {"a": ("lora", {"r": 2}, ["block.q"])}, trained=["norm"])
     assert "would also take `block.norm`" in refused(model, plan, "E0406")
 

@@ -11,7 +11,27 @@ from surgery.inject.patterns import MODEL_PREFIX, anchored, anywhere_wrapped, ex
 
 # Names that a pattern made without care gets wrong: prefixes of each other, digits, metacharacters, spaces.
 NAMES = st.sampled_from(
-    ["a", "ab", "0", "1", "10", "to_q", "to_k", "x+", "(", ")", "[0]", "a|b", "^a", "a$", "\\d", ".*"[1:], "?", "ä b", "-"]
+    [
+        "a",
+        "ab",
+        "0",
+        "1",
+        "10",
+        "to_q",
+        "to_k",
+        "x+",
+        "(",
+        ")",
+        "[0]",
+        "a|b",
+        "^a",
+        "a$",
+        "\\d",
+        ".*"[1:],
+        "?",
+        "ä b",
+        "-",
+    ]
 )
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map(".".join)
 TREES = st.lists(PATHS, min_size=1, max_size=30, unique=True)

@@ -1,0 +1,231 @@
+"""Verification on real models: what it finds, and that it leaves the model as found."""
+
+import pytest
+import torch
+from f5_tts.model import DiT
+from torch import nn
+
+from surgery.diagnostics import SurgeryError
+from surgery.inject import apply, base_model, verify
+from surgery.inject.outputs import difference
+
+
+def small_dit():
+    torch.manual_seed(0)
+    return DiT(dim=64, depth=2, heads=2, ff_mult=2, text_dim=32, conv_layers=1, text_num_embeds=30)
+
+
+def dit_inputs():
+    torch.manual_seed(1)
+    x, cond = torch.randn(2, 12, 100), torch.randn(2, 12, 100)
+    return {"x": x, "cond": cond, "text": torch.randint(30, (2, 6)), "time": torch.rand(2)}
+
+
+TARGETS = {
+    "attention": ("lora", {"r": 4, "dropout": 0.5}, [f"transformer_blocks.{i}.attn.to_q" for i in range(2)]),
+    "feed_forward": ("loha", {"r": 2}, [f"transformer_blocks.{i}.ff.ff.2" for i in range(2)]),
+}
+
+
+def pretrained(model):
+    """Trained weights have no all-zero layers."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.1)
+    return model
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.detached, self.idle = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return {"out": (self.used(x) + self.detached(x).detach(), [torch.softmax(self.used(x), -1)])}
+
+
+def test_a_pretrained_model_verifies(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS)
+    found = verify(apply(model, plan), plan, dit_inputs())
+    assert (found.identity.status, found.identity.difference) == ("exact", 0.0)
+    assert (found.gradients.status, found.gradients.reached) == ("reached", 4)
+    assert found.sites == 4
+    assert found.added == plan.totals.added == found.trainable
+    assert found.adapter_bytes == 4 * found.added
+    assert found.ok
+    assert not found.diagnostics
+    assert "max abs difference to the base model 0" in str(found)
+
+
+def test_a_fresh_models_zero_output_layer_is_named_as_what_blocks(plan_for):
+    model = small_dit()
+    plan = plan_for(model, TARGETS)
+    found = verify(apply(model, plan), plan, dit_inputs())
+    assert found.ok
+    assert found.gradients.status == "blocked"
+    assert set(found.gradients.blocked) == {site.path for site in plan.sites}
+    [warning] = found.diagnostics
+    assert warning.code == "W0906"
+    assert "`proj_out`" in warning.notes[0]
+    assert "`transformer_blocks.*.attn_norm.linear`" in warning.notes[0]
+    assert "norm_out" not in warning.notes[0]  # scales by 1 + 0: lets gradients through
+
+
+def test_training_the_blocking_layers_unblocks(plan_for):
+    model = small_dit()
+    for block in model.transformer_blocks:
+        nn.init.normal_(block.attn_norm.linear.weight, std=0.1)
+    nn.init.normal_(model.proj_out.weight, std=0.1)
+    plan = plan_for(model, TARGETS)
+    assert verify(apply(model, plan), plan, dit_inputs()).gradients.status == "reached"
+
+
+def test_modules_that_no_gradient_can_reach_are_errors_with_their_reasons(plan_for):
+    model = Branches()
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["used", "detached", "idle"])})
+    with pytest.raises(SurgeryError) as error:
+        verify(apply(model, plan), plan, torch.randn(2, 4))
+    [found] = error.value.diagnostics
+    assert found.code == "E0510"
+    assert "2 of 3" in found.message
+    assert set(found.notes) == {
+        "it ran, and its output does not reach the outputs by a differentiable way: `detached`",
+        "its module never ran in this call: `idle`",
+    }
+
+
+def test_an_adapter_that_is_not_the_identity_is_an_error_only_where_it_is_promised(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, {"a": ("lora", {"r": 2, "init": False}, ["transformer_blocks.0.attn.to_q"])})
+    found = verify(apply(model, plan), plan, dit_inputs())
+    assert found.identity.status == "skipped"
+    assert found.identity.difference > 0
+    assert "init = false" in found.identity.skipped
+
+
+def test_identity_is_not_required_of_a_trained_adapter(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS)
+    adapted = apply(model, plan)
+    layer = base_model(adapted).transformer_blocks[1].ff.ff[2]
+    nn.init.normal_(layer.hada_w2_b["feed_forward"])
+    found = verify(adapted, plan, dit_inputs())
+    assert found.identity.status == "skipped"
+    assert "no longer fresh" in found.identity.skipped
+
+
+def test_a_model_whose_forward_hides_an_adapter_difference_is_caught(plan_for):
+    """An adapter that is on adds what the base model does not have: a broken promise, made by hand."""
+
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.calls = nn.Linear(4, 4), 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.linear(x) * self.calls
+
+    model = Counting()
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["linear"])})
+    with pytest.raises(SurgeryError) as error:
+        verify(apply(model, plan), plan, torch.randn(2, 4))
+    assert [d.code for d in error.value.diagnostics] == ["E0510"]
+    assert "does not start as the base model" in str(error.value)
+
+
+def test_a_changed_set_is_an_error(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS)
+    adapted = apply(model, plan)
+    base_model(adapted).proj_out.weight.requires_grad_(True)
+    with pytest.raises(SurgeryError, match="`base_model.model.proj_out.weight` requires a gradient"):
+        verify(adapted, plan, dit_inputs())
+
+
+@pytest.mark.parametrize("prepare", [pretrained, lambda model: model], ids=["reached", "blocked"])
+def test_the_model_is_left_as_found(prepare, plan_for):
+    model = prepare(small_dit()).train()
+    plan = plan_for(model, TARGETS, trained=["time_embed"])
+    adapted = apply(model, plan)
+    adapted.transformer_blocks[1].eval()
+    gradient = torch.ones(3, 4)
+    some = next(p for p in adapted.parameters() if p.requires_grad)
+    some.grad = torch.ones_like(some)
+    torch.manual_seed(5)
+    before = state(adapted)
+    verify(adapted, plan, dit_inputs())
+    torch.manual_seed(5)
+    assert state(adapted) == before
+    assert gradient.sum() == 12
+
+
+def state(model):
+    return (
+        torch.random.get_rng_state().sum().item(),
+        [(name, module.training, len(module._forward_hooks)) for name, module in model.named_modules()],
+        [(name, p.requires_grad, p.data_ptr(), id(p.grad), p.sum().item()) for name, p in model.named_parameters()],
+        [getattr(module, "_disable_adapters", None) for module in model.modules()],
+    )
+
+
+def test_the_random_state_is_left_as_found(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS)
+    adapted, inputs = apply(model, plan), dit_inputs()
+    before = torch.random.get_rng_state()
+    verify(adapted, plan, inputs)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ([[1.0, 2.0]], [[1.0, 2.5]], 0.5),
+        ([[1.0]], [[1.0, 1.0]], float("inf")),
+        ([[float("nan")]], [[float("nan")]], 0.0),
+        ([[float("nan")]], [[1.0]], float("inf")),
+        ([[float("inf")]], [[float("inf")]], 0.0),
+        ([], [], 0.0),
+        ([[]], [[]], 0.0),
+    ],
+)
+def test_differences_of_outputs(left, right, expected):
+    assert difference([torch.tensor(v) for v in left], [torch.tensor(v) for v in right]) == expected
+
+
+FULL = {"dim": 1024, "depth": 22, "heads": 16, "ff_mult": 2, "text_dim": 512, "conv_layers": 4, "text_num_embeds": 2545}
+FULL_TARGETS = {
+    "lora": [("attention", "lora"), ("feed_forward", "lora")],
+    "loha": [("attention", "loha"), ("feed_forward", "loha")],
+    "both": [("attention", "lora"), ("feed_forward", "loha")],
+}
+NAMES = {
+    "attention": ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
+    "feed_forward": ("ff.ff.0.0", "ff.ff.2"),
+}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("methods", FULL_TARGETS)
+def test_the_full_size_dit_is_adapted_exactly_and_starts_as_the_base_model(methods, plan_for):
+    torch.manual_seed(0)
+    model = DiT(**FULL)
+    # Trained weights in place of the fresh zeros, so that every adapter would show in the output.
+    pretrained(model)
+    targets = {
+        target: (method, {"r": 16, "alpha": 16} if method == "lora" else {"r": 8}, paths(target))
+        for target, method in FULL_TARGETS[methods]
+    }
+    plan = plan_for(model, targets)
+    assert len(plan.sites) == 132
+    assert plan.totals.total == 337_096_804
+    found = verify(apply(model, plan), plan, dit_inputs())
+    assert (found.identity.status, found.identity.difference) == ("exact", 0.0)
+    assert (found.sites, found.gradients.reached) == (132, 132)
+    assert found.added == found.trainable == plan.totals.added
+
+
+def paths(target):
+    return [f"transformer_blocks.{i}.{name}" for i in range(22) for name in NAMES[target]]
