@@ -8,18 +8,17 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
+from surgery.capturing.build import NEEDS_VALUES
 from surgery.capturing.convert import modules_of, nodes_of
 from surgery.capturing.initialisation import InitLookup, init_from_value
 from surgery.capturing.recorder import Recorder
+from surgery.capturing.stopped import stopped_at
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.facts import with_facts
 from surgery.graph import Graph, Header
-
-_NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException)
 
 
 def capture(
@@ -34,14 +33,14 @@ def capture(
 
     Raises SurgeryError (E0508) with what stopped the run, where, and what to try.
     """
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with _evaluating(model):
-        try:
-            recorder = _record_fake(model, args, kwargs or {}, mode)
-        except _NEEDS_VALUES as error:
-            if any(tensor.is_meta for tensor in model.parameters()):
-                raise _stopped(model, error) from error
-            recorder = _record(model, args, kwargs or {})
+    given = kwargs or {}
+    try:
+        with _evaluating(model):
+            recorder = _record_fake(model, args, given, FakeTensorMode(allow_non_fake_inputs=True))
+    except NEEDS_VALUES as error:
+        if any(tensor.is_meta for tensor in model.parameters()):
+            raise _stopped(model, error) from error
+        recorder = record_live_model(model, args, given)
     return graph_of(model, recorder, init_from_value, Header(versions=versions_of(model)))
 
 
@@ -50,12 +49,18 @@ def graph_of(model: torch.nn.Module, recorder: Recorder, init: InitLookup, heade
     return with_facts(Graph(header, modules_of(model, recorder.calls, init), nodes_of(recorder)))
 
 
+def record_live_model(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recorder:
+    """Record a call on real tensors, where control flow depends on values. Raises SurgeryError (E0508)."""
+    with _evaluating(model):
+        return _record(model, args, kwargs)
+
+
 def record_fake_model(model: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], mode: FakeTensorMode) -> Recorder:
     """Record a call of a model whose tensors are fake tensors of `mode` already. Raises SurgeryError (E0508)."""
     with _evaluating(model), mode:
         try:
             return _record(model, args, kwargs)
-        except _NEEDS_VALUES as error:
+        except NEEDS_VALUES as error:
             raise _stopped(model, error) from error
 
 
@@ -111,7 +116,7 @@ def _record(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     try:
         with torch.enable_grad(), recorder.running(model), recorder:
             result = model(*args, **kwargs)
-    except _NEEDS_VALUES:
+    except NEEDS_VALUES:
         raise
     except Exception as error:
         raise _stopped(model, error) from error
@@ -132,7 +137,7 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _stopped(model: torch.nn.Module, error: Exception) -> SurgeryError:
-    if isinstance(error, _NEEDS_VALUES):
+    if isinstance(error, NEEDS_VALUES):
         why = f"its control flow depends on values ({error}), which fake tensors do not have"
         way_out = "capture a small, real instance: build the model without `meta`, or give inputs that avoid the branch"
     else:
@@ -142,23 +147,11 @@ def _stopped(model: torch.nn.Module, error: Exception) -> SurgeryError:
         Diagnostic(
             "E0508",
             f"the example call of {type(model).__name__} did not run",
-            place=_where(error),
+            place=stopped_at(error),
             notes=(why,),
             helps=(way_out,),
         )
     )
-
-
-def _where(error: BaseException) -> str | None:
-    """The last line of the model's own code in the traceback."""
-    from surgery.capturing.places import shown_file
-
-    place, trace = None, error.__traceback__
-    while trace:
-        if name := shown_file(trace.tb_frame.f_code.co_filename):
-            place = f"{name}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
 
 
 def versions_of(model: torch.nn.Module) -> dict[str, str]:

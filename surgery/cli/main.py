@@ -26,8 +26,8 @@ exit codes: 0 fine, 1 errors, 2 the plan differs from the lock (`plan`)
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line. Subcommands import torch only when they run."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or one command of it. Subcommands import torch only when they run."""
     top = argparse.ArgumentParser(
         prog="surgery",
         description="Adapt PyTorch models by a reviewed plan.",
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"surgery {surgery.__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
+    for command in (only,) if only in COMMANDS else COMMANDS:
         if not find_spec(f"surgery.cli.{command}"):  # TEMPORARY until every command exists
             continue
         import_module(f"surgery.cli.{command}").add_parser(subparsers)
@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; diagnostics go to standard error."""
-    args = parser().parse_args(argv)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    args = parser(arguments[0] if arguments else None).parse_args(arguments)
     try:
         code: int = args.run(args)
         sys.stdout.flush()

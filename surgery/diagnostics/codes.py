@@ -95,6 +95,7 @@ CODES: dict[str, Code] = {
         "E0513": "export differs from the adapted model",
         "E0514": "file cannot be written",
         "E0515": "training cannot start",
+        "E0516": "weights do not fit the model",
         "E0516": "training stopped",
         "E0517": "damaged plan",
         # Lints

@@ -146,9 +146,9 @@ class Header:
     inputs: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """Modules by path, in the order of `named_modules`, and the ops of one run."""
+    """Modules by path, in the order of `named_modules`, and the ops of one run. Compared by fingerprint."""
 
     header: Header
     modules: Mapping[str, Module]
