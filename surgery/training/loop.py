@@ -20,7 +20,8 @@ from torch import nn
 
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.files import replace_file
-from surgery.inject import apply, load_adapters
+from surgery.inject import apply, base_model, load_adapters
+from surgery.inject.state import Adapted
 from surgery.planning import Plan
 from surgery.training.config import TrainConfig
 from surgery.training.data import DataOrder
@@ -77,7 +78,7 @@ def train(model: nn.Module, plan: Plan, task: Task, config: TrainConfig) -> Trai
         save = find_start(directory, plan, config, order, steps)
         adapted = _adapted(model, plan, config.seed + accelerator.process_index, save)
         parameters = trainable_parameters(adapted, plan)
-        blocks = checkpointable(_users_model(adapted), plan.checkpointed)
+        blocks = checkpointable(base_model(adapted), plan.checkpointed)
         if accelerator.is_main_process:
             _open(directory, plan)
         accelerator.wait_for_everyone()
@@ -163,25 +164,21 @@ def _order(samples: int, config: TrainConfig, accelerator: accelerate.Accelerato
     )
 
 
-def _adapted(model: nn.Module, plan: Plan, seed: int, save: Save | None) -> nn.Module:
+def _adapted(model: nn.Module, plan: Plan, seed: int, save: Save | None) -> Adapted:
     """The model with the plan's adapters: as they are, fresh ones made from `seed`, or those of a save."""
     checkpointable(_users_model(model), plan.checkpointed)  # before the model is changed
     random.seed(seed)
     numpy.random.seed(seed)
     torch.manual_seed(seed)
-    adapted: nn.Module = model if _is_adapted(model) else apply(model, plan)
+    adapted = model if isinstance(model, PeftModel | PeftMixedModel) else apply(model, plan)
     if save:
         load_adapters(adapted, plan, save.adapter)
     return adapted
 
 
-def _is_adapted(model: nn.Module) -> bool:
-    return isinstance(model, PeftModel | PeftMixedModel)
-
-
 def _users_model(model: nn.Module) -> nn.Module:
-    """The model that the plan's paths start from, which PEFT's wrapping hides."""
-    return model.base_model.model if isinstance(model, PeftModel | PeftMixedModel) else model
+    """The model that the plan's paths start from, which PEFT's wrapping may hide."""
+    return base_model(model) if isinstance(model, PeftModel | PeftMixedModel) else model
 
 
 def _open(directory: RunDirectory, plan: Plan) -> None:

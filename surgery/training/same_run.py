@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.planning import Plan
+from surgery.planning.changes import Changes, compare
+from surgery.planning.lock import lock_of
 from surgery.training.config import TrainConfig
 from surgery.training.state import RunRecord
 
@@ -14,18 +13,23 @@ _SHOWN = 8
 
 
 def check_plan(recorded: Plan, plan: Plan, place: str) -> None:
-    """Raises SurgeryError (E0512) with the difference when `plan` is not the one that `recorded` a run's start."""
-    differences = plan_differences(recorded, plan)
-    if differences:
+    """Raises SurgeryError (E0512) with the difference when `plan` does something else than the run's own.
+
+    Places, wording and findings do not count, nor does the fingerprint of the spec's text by itself.
+    """
+    lines = change_lines(compare(plan, lock_of(recorded)))
+    if lines:
+        was, now = recorded.fingerprints.spec, plan.fingerprints.spec
+        spec = [f"fingerprint of the spec: {was} -> {now}"] if was != now else []
         raise SurgeryError(
             Diagnostic(
                 "E0512",
                 "the run was started with another plan",
                 place=place,
-                notes=_first(differences),
+                notes=shortened(lines + spec),
                 helps=(
-                    "go on with the spec, parameters and graph that the run was started with",
-                    "or start a new run with this plan in another folder: `--out`",
+                    "go on with the spec, params and graph that the run was started with",
+                    "or train this plan into another folder: `--out`",
                 ),
             )
         )
@@ -33,70 +37,41 @@ def check_plan(recorded: Plan, plan: Plan, place: str) -> None:
 
 def check_settings(record: RunRecord, config: TrainConfig, *, samples: int, processes: int, place: str) -> None:
     """Raises SurgeryError (E0512) when a setting that decides the outcome differs from the run's."""
-    differences = config.changes(record.config)
+    lines = config.changes(record.config)
     if record.samples != samples:
-        differences.append(f"samples in the data: {record.samples} -> {samples}")
+        lines.append(f"samples in the data: {record.samples} -> {samples}")
     if record.processes != processes:
-        differences.append(f"processes: {record.processes} -> {processes}")
-    if differences:
+        lines.append(f"processes: {record.processes} -> {processes}")
+    if lines:
         raise SurgeryError(
             Diagnostic(
                 "E0512",
                 "the run was started with other settings",
                 place=place,
-                notes=_first(differences),
-                helps=("resume with the settings of the start, or start a new run in another folder: `--out`",),
+                notes=shortened(lines),
+                helps=("resume with the settings of the start, or train into another folder: `--out`",),
             )
         )
 
 
-def plan_differences(recorded: Plan, plan: Plan) -> list[str]:
-    """What the two plans do differently, a line each; wording, places and findings do not count."""
-    lines = [
-        line
-        for part in ("sites", "adapters", "never", "trained", "checkpointed")
-        for line in _changes(part, _meaning(recorded, part), _meaning(plan, part))
-    ]
-    was, now = recorded.fingerprints, plan.fingerprints
-    if was.graph != now.graph:
-        lines.append(f"fingerprint of the graph: {was.graph} -> {now.graph}")
-    if lines and was.spec != now.spec:
-        lines.append(f"fingerprint of the spec: {was.spec} -> {now.spec}")
-    return lines
+def change_lines(changes: Changes) -> list[str]:
+    """What a plan changes, a line each; empty when it changes nothing."""
+    if changes.is_empty:
+        return []
+    lines = [f"graph: {changes.graph[0]} -> {changes.graph[1]}"] if changes.graph else []
+    lines += [f"site `{site.path}` is new" for site in changes.added]
+    lines += [f"site `{site.path}` is gone" for site in changes.removed]
+    for site in changes.changed:
+        lines += [f"site `{site.path}`: {name}: {was} -> {now}" for name, (was, now) in site.fields.items()]
+    for found in changes.lists:
+        lines += [f"{found.what}: `{path}` is new" for path in found.gained]
+        lines += [f"{found.what}: `{path}` is gone" for path in found.lost]
+    return (
+        lines or [f"{name}: {was} -> {now}" for name, (was, now) in changes.totals.items()] or ["a `never` or `assume`"]
+    )
 
 
-def _meaning(plan: Plan, part: str) -> dict[str, Any]:
-    """One part of a plan as what it means for training, by what names each of its entries."""
-    if part == "sites":
-        return {
-            s.path: s.model_dump(include={"kind", "shape", "method", "settings", "scale", "adapter"})
-            for s in plan.sites
-        }
-    if part == "adapters":
-        return {a.name: a.model_dump() for a in plan.adapters}
-    if part == "never":
-        return {path: "" for protection in plan.never for path in protection.covers}
-    return dict.fromkeys(getattr(plan, part), "")
-
-
-def _changes(part: str, was: dict[str, Any], now: dict[str, Any]) -> Iterable[str]:
-    for name in was.keys() - now.keys():
-        yield f"{part}: `{name}` is no longer there"
-    for name in now.keys() - was.keys():
-        yield f"{part}: `{name}` is new"
-    for name in was.keys() & now.keys():
-        for key, (before, after) in _unequal(was[name], now[name]):
-            yield f"{part}: `{name}` {key}: {before} -> {after}"
-
-
-def _unequal(was: Any, now: Any, lead: str = "") -> list[tuple[str, tuple[Any, Any]]]:
-    if isinstance(was, dict) and isinstance(now, dict):
-        keys = sorted(was.keys() | now.keys())
-        return [found for key in keys for found in _unequal(was.get(key), now.get(key), f"{lead}.{key}".strip("."))]
-    return [] if was == now else [(lead, (was, now))]
-
-
-def _first(lines: list[str]) -> tuple[str, ...]:
-    ordered = sorted(lines)
-    more = (f"and {len(lines) - _SHOWN} more differences",) if len(lines) > _SHOWN else ()
-    return (*ordered[:_SHOWN], *more)
+def shortened(lines: list[str]) -> tuple[str, ...]:
+    """The first of many lines, and how many are left out."""
+    left = len(lines) - _SHOWN
+    return (*lines[:_SHOWN], *([f"and {left} more"] if left > 0 else []))

@@ -17,7 +17,8 @@ from accelerate.utils import gather_object, send_to_device
 from torch import nn
 
 from surgery.diagnostics import Diagnostic, SurgeryError
-from surgery.inject import save_adapters
+from surgery.inject.directory import write_adapters
+from surgery.inject.state import Adapted
 from surgery.planning import Plan
 from surgery.training.config import TrainConfig
 from surgery.training.data import DataOrder, MicroBatch, make_loader
@@ -39,7 +40,7 @@ class Session:
 
     accelerator: accelerate.Accelerator
     model: nn.Module
-    adapted: nn.Module
+    adapted: Adapted
     parameters: Mapping[str, nn.Parameter]
     optimizer: Any
     plan: Plan
@@ -140,7 +141,7 @@ class Session:
             with undisturbed():
                 self.directory.save(
                     done,
-                    partial(save_adapters, self.adapted, self.plan),
+                    partial(write_adapters, self.adapted, self.plan),
                     lambda folder: write_state(
                         folder, self._record(done), _plain(self.optimizer), self.parameters, rng
                     ),

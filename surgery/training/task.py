@@ -22,12 +22,11 @@ def regression():                               # surgery train F.surg --task my
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
-from surgery.diagnostics import Diagnostic, SurgeryError
+from surgery.diagnostics import Diagnostic, Source, Span, SurgeryError
+from surgery.language.tree import Reference
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,49 +77,33 @@ def load_task(name: str) -> Task:
 
     Raises SurgeryError: E0507 when the name cannot be imported, E0515 when what it gives is no task.
     """
-    factory = _import(name)
+    from surgery.capturing.build import resolve
+
+    module, colon, attribute = name.partition(":")
+    span = Span(Source("--task", name), 0, len(name))
+    if not (colon and module and attribute):
+        help = "name a function of an installed package or of a module in the current folder: `package.module:factory`"
+        raise SurgeryError(
+            Diagnostic("E0507", "the task is not named as `package.module:factory`", span, helps=(help,))
+        )
+    factory = resolve(Reference(module, attribute, span))
     if not callable(factory):
-        raise _no_task(name, f"is {_a(factory)}, which cannot be called")
+        raise _no_task(span, f"is {_a(factory)}, which cannot be called")
     task = factory()
     missing = [method for method in ("train_dataset", "loss") if not callable(getattr(task, method, None))]
     if missing:
-        raise _no_task(name, f"returned {_a(task)} without {' and '.join(f'`{m}`' for m in missing)}")
+        raise _no_task(span, f"returned {_a(task)} without {' and '.join(f'`{m}`' for m in missing)}")
     assert isinstance(task, Task)
     return task
-
-
-def _import(name: str) -> Any:
-    module_name, colon, attribute = name.partition(":")
-    if not (colon and module_name and attribute):
-        raise _not_found(name, "it is not of the form `package.module:factory`")
-    try:
-        found: Any = import_module(module_name)
-    except Exception as error:  # the module's own code may fail in any way
-        raise _not_found(name, f"importing `{module_name}` failed: {type(error).__name__}: {error}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, dir(found), n=1)
-            raise _not_found(name, f"`{module_name}` has no `{part}`", *(f"did you mean `{n}`?" for n in near))
-        found = getattr(found, part)
-    return found
 
 
 def _a(thing: object) -> str:
     return f"an object of class `{type(thing).__name__}`"
 
 
-def _not_found(name: str, reason: str, *helps: str) -> SurgeryError:
-    way_out = (
-        "name a function of an installed package, or of a module in the current folder, as `package.module:factory`"
-    )
-    return SurgeryError(
-        Diagnostic("E0507", f"cannot import the task `{name}`", notes=(reason,), helps=(*helps, way_out))
-    )
-
-
-def _no_task(name: str, reason: str) -> SurgeryError:
+def _no_task(span: Span, reason: str) -> SurgeryError:
     help = "return an object with `train_dataset()` and `loss(model, batch)`; `surgery train --help` shows one"
-    return SurgeryError(Diagnostic("E0515", f"`{name}` {reason}", helps=(help,)))
+    return SurgeryError(Diagnostic("E0515", f"`{span.text}` {reason}", span, helps=(help,)))
 
 
 def collate_of(task: Task) -> Callable[[list[Any]], Any]:
