@@ -22,6 +22,11 @@ def read_text(path: Path | str, *, what: str = "file", help: str = "") -> str:
                 helps=(help or "check the path; it is taken from the current folder",),
             )
         ) from None
+    return decode_text(data, str(path), what=what)
+
+
+def decode_text(data: bytes, place: str, *, what: str = "file") -> str:
+    """The text of UTF-8 bytes read from `place`. Raises SurgeryError (E0002) if they are not text."""
     try:
         text = data.decode("utf-8-sig")
         bad = text.find("\0")
@@ -32,7 +37,7 @@ def read_text(path: Path | str, *, what: str = "file", help: str = "") -> str:
             Diagnostic(
                 "E0002",
                 f"the {what} is not UTF-8 text (byte {bad})",
-                place=str(path),
+                place=place,
                 helps=("save it as UTF-8, or check that this is the file you meant",),
             )
         )
