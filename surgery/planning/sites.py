@@ -8,7 +8,7 @@ from typing import Any
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.graph import Graph, Module
 from surgery.language import tree
-from surgery.language.nearest import did_you_mean, listed
+from surgery.language.method_use import unknown_method
 from surgery.language.spec import LoadedSpec
 from surgery.methods import METHODS, Method, resolve
 from surgery.planning.claims import Claim
@@ -42,8 +42,7 @@ def resolve_method(spec: LoadedSpec, node: tree.Method, found: Diagnostics) -> t
     """The method that a target names and its full settings, or None if there is an error in them."""
     method = METHODS.get(node.name.name)
     if method is None:
-        helps = did_you_mean(node.name.name, METHODS, f"the methods are {listed(METHODS)}")
-        found.add(Diagnostic("E0401", f"there is no method `{node.name.name}`", node.name.span, helps=helps))
+        found.add(unknown_method(node.name, METHODS))
         return None
     try:
         given = {s.name.name: (spec.evaluate(s.value), s.span) for s in node.settings}

@@ -128,11 +128,8 @@ def _table(rows: Iterable[Sequence[str]], lead: str) -> list[str]:
 
 def _protections(plan: Plan, ink: Ink) -> Iterator[list[str]]:
     for guard in plan.never:
-        lines = [
-            ink("bold", f"never {guard.selector}")
-            + f"  {counted(len(guard.covers), 'module')}"
-            + ink("dim", f"  {guard.place}")
-        ]
+        head = ink("bold", f"never {guard.selector}") + f"  {counted(len(guard.covers), 'module')}"
+        lines = [head + ink("dim", f"  {guard.place}")]
         if guard.because:
             lines.append(f"    because {guard.because}")
         yield lines + list(_covered(guard, ink))
@@ -183,14 +180,10 @@ def _modules(name: str, meaning: str, paths: Sequence[str], ink: Ink) -> Iterato
 def _budget(plan: Plan, ink: Ink) -> Iterator[str]:
     if plan.budget:
         yield ink("bold", "budget")
-        rows = [
-            (
-                limit.name,
-                limit_text(limit.actual, limit.unit),
-                f"{limit.operator} {limit_text(limit.limit, limit.unit)}",
-            )
-            for limit in plan.budget
-        ]
+        rows = []
+        for limit in plan.budget:
+            actual, most = (limit_text(value, limit.unit) for value in (limit.actual, limit.limit))
+            rows.append((limit.name, actual, f"{limit.operator} {most}"))
         yield from _table(rows, "    ")
 
 
@@ -212,6 +205,17 @@ def _changes(changes: Changes | None, ink: Ink) -> Iterator[str]:
     if changes is None or (changes.is_empty and not changes.versions):
         return
     yield ink("bold", "against the lock")
+    yield from _changed_sites(changes, ink)
+    for one in changes.lists:
+        for mark, paths in (("+", one.gained), ("-", one.lost)):
+            yield from (ink(mark, f"  {mark} {one.what}") + f"  {group}" for group in group_paths(paths))
+        if not one.gained and not one.lost:
+            yield ink("~", f"  ~ {one.what}")
+    for fields in (changes.totals, {"graph": changes.graph} if changes.graph else {}, changes.versions):
+        yield from (ink("~", f"  ~ {name}") + f"  {_pair_text(pair)}" for name, pair in fields.items())
+
+
+def _changed_sites(changes: Changes, ink: Ink) -> Iterator[str]:
     for mark, sites in (("+", changes.added), ("-", changes.removed)):
         for (target, method), same in _by(sites, lambda site: (site.target, site.method)).items():
             for group in group_paths(site.path for site in same):
@@ -219,15 +223,6 @@ def _changes(changes: Changes | None, ink: Ink) -> Iterator[str]:
     for text, changed in _by(changes.changed, lambda site: _fields_text(site.fields)).items():
         for group in group_paths(site.path for site in changed):
             yield ink("~", f"  ~ {group}") + f"  {text}"
-    for one in changes.lists:
-        for mark, paths in (("+", one.gained), ("-", one.lost)):
-            for group in group_paths(paths):
-                yield ink(mark, f"  {mark} {one.what}") + f"  {group}"
-        if not one.gained and not one.lost:
-            yield ink("~", f"  ~ {one.what}")
-    for fields in (changes.totals, {"graph": changes.graph} if changes.graph else {}, changes.versions):
-        for name, pair in fields.items():
-            yield ink("~", f"  ~ {name}") + f"  {_pair_text(pair)}"
 
 
 def _fields_text(fields: dict[str, Pair]) -> str:
