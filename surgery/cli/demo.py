@@ -24,9 +24,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
         help="fine-tune a real sentence encoder to find Python functions, and check the result",
-        description="Plan, adapt, verify, train, export and reload all-MiniLM-L6-v2 with its real weights, on a task made "
-        "from this Python's standard library: find the function that the first line of a docstring is about. Shows "
-        "recall@1 on functions of held-out modules, before and after.",
+        description="Plan, adapt, verify, train, export and reload all-MiniLM-L6-v2 with its real weights, on a task "
+        "made from this Python's standard library: find the function that the first line of a docstring is about. "
+        "Shows recall@1 on functions of held-out modules, before and after.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,7 +9,7 @@ import torch
 
 @dataclass(frozen=True)
 class Score:
-    """What every search found: `first[i]` is the first answer of search `i`, `ranks[i]` the place of the right one, from 0."""
+    """What the searches found: `first[i]` is the first answer of search `i`, `ranks[i]` where the right one came."""
 
     first: torch.Tensor
     ranks: torch.Tensor

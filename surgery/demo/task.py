@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from surgery.demo.embedding import embed, embed_all, load_tokenizer, tokenize
 from surgery.demo.functions import Function, split, standard_library
-from surgery.demo.score import Score, score
 from surgery.demo.pretrained import model_folder
+from surgery.demo.score import Score, score
 
 _TEMPERATURE = 0.05
 
