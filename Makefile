@@ -45,7 +45,7 @@ clean:  ## Remove the virtual environment
 # A stamp says that its environment is complete; the second one adds to the first.
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) hatchling
+	$(PIP) hatchling editables
 	$(PIP) --no-build-isolation --editable '.[demo]'
 	touch $@
 
