@@ -44,11 +44,9 @@ def _format(path: str, only_check: bool) -> bool:
     from surgery.files import decode_text, read_text, replace_file
     from surgery.language import format_text
 
-    if path == "-":
-        text = decode_text(sys.stdin.buffer.read(), "<stdin>", what="spec")
-    else:
-        text = read_text(path, what="spec")
-    formatted = format_text(Source("<stdin>" if path == "-" else path, text))
+    name = "<stdin>" if path == "-" else path
+    text = decode_text(sys.stdin.buffer.read(), name, what="spec") if path == "-" else read_text(path, what="spec")
+    formatted = format_text(Source(name, text))
     if path == "-" and not only_check:
         sys.stdout.write(formatted)
         return False

@@ -10,7 +10,6 @@ Every code has a page in `pages/` (what it means, why it matters, an example, a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Literal
 
 Severity = Literal["error", "warning"]
@@ -30,6 +29,8 @@ class Code:
     @property
     def page(self) -> str:
         """The Markdown page of the code."""
+        from importlib.resources import files  # slow to import, and only this needs it
+
         return (files("surgery.diagnostics") / "pages" / f"{self.id}.md").read_text(encoding="utf-8")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib.resources import files
 from pathlib import Path
 
 from lark import Lark
@@ -26,10 +25,10 @@ STATEMENTS = (
 
 def grammar_text() -> str:
     """The grammar: the copy inside an installed package, else the one at the top of the checkout."""
-    packaged = files("surgery") / "grammar" / "surg.lark"
-    if packaged.is_file():
-        return packaged.read_text(encoding="utf-8")
-    return (Path(__file__).parents[2] / "grammar" / "surg.lark").read_text(encoding="utf-8")
+    package = Path(__file__).parents[1]  # not importlib.resources, which takes longer to import than this to read
+    packaged = package / "grammar" / "surg.lark"
+    checked_out = package.parent / "grammar" / "surg.lark"
+    return (packaged if packaged.is_file() else checked_out).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=1)

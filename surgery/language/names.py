@@ -69,7 +69,7 @@ def _only_once(words: Iterable[tree.Word], message: str, found: Diagnostics) -> 
                     message.format(word.name),
                     word.span,
                     labels=(Label(first.span, "the first one"),),
-                    helps=("remove one of them, or give it another name",),
+                    helps=("keep one of them, or rename one",),
                 )
             )
 

@@ -11,7 +11,7 @@ from typing import Any
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.language import tree
 from surgery.language.nearest import did_you_mean, listed
-from surgery.language.values import LARGEST, Evaluator
+from surgery.language.values import LARGEST, Evaluator, spelled
 from surgery.language.walking import walk
 
 PARAM_TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
@@ -116,18 +116,13 @@ def _typed(param: tree.Param, value: Any, found: Diagnostics, how: str, stand_in
         fits = False
     if fits:
         return PARAM_TYPES[type](value)
-    shown = {None: "none", True: "true", False: "false"}.get(value, repr(value)) if _is_word(value) else repr(value)
     is_default = how == "has the default"
     found.add(
         Diagnostic(
             "E0105",
-            f"param `{param.name.name}` is of type {type}, and {how} {shown}",
+            f"param `{param.name.name}` is of type {type}, and {how} {spelled(value)}",
             param.default.span if is_default else param.name.span,
             helps=(f"give it a value of type {type}" + (", or change its type" if is_default else ""),),
         )
     )
     return stand_in
-
-
-def _is_word(value: Any) -> bool:
-    return value is None or isinstance(value, bool)

@@ -53,7 +53,7 @@ def parse(source: Source) -> tuple[tree.Spec, Diagnostics]:
     builder = Builder(source, found)
     spec = builder.spec(parsed)
     if any(diagnostic.code.startswith("E00") for diagnostic in found):
-        found.raise_errors()
+        in_order(found).raise_errors()
     return spec, found
 
 

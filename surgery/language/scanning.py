@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from surgery.diagnostics import Diagnostic, Diagnostics, Source, Span
+from surgery.diagnostics import Diagnostic, Diagnostics, Label, Source, Span
 from surgery.language.grammar import STATEMENTS
 
 EDITIONS = ("1",)
@@ -16,9 +16,16 @@ _CLOSER = {"(": ")", "[": "]", "{": "}"}
 _EDITION = re.compile(r"(?:\s|#[^\n]*)*(surg\b[ \t]*([^\s#]*))?")
 _LANDMARK = re.compile(
     r'(?P<string>"(?:\\.|[^"\\\n])*")|(?P<comment>#[^\n]*)|(?P<bracket>[()\[\]{}])|(?P<quote>"[^\n]*)'
-    rf"|^[ \t]*(?P<statement>{'|'.join(STATEMENTS + RESERVED_STATEMENTS)})\b",
+    rf"|^[ \t]*(?P<statement>(?:{'|'.join(STATEMENTS + RESERVED_STATEMENTS)})\b)"
+    # An unindented word before another word looks like a statement whose keyword is mistyped.
+    r"|^(?P<mistyped>(?!surg\b|expect\b|because\b|when\b|overrides\b|and\b|or\b|not\b)[A-Za-z]\w*[ \t]+[\w{\"])",
     re.MULTILINE,
 )
+
+
+def in_order(found: Iterable[Diagnostic]) -> Diagnostics:
+    """The same diagnostics in the order of the file."""
+    return Diagnostics(sorted(found, key=lambda diagnostic: diagnostic.span.start if diagnostic.span else -1))
 
 
 def check_edition(source: Source) -> Diagnostic | None:
@@ -57,38 +64,46 @@ def edition_end(source: Source) -> int:
 
 def check_brackets(source: Source) -> Diagnostics:
     """Every string ends on its line; every bracket has its partner; none nests absurdly deep."""
-    found = Diagnostics()
+    strings, brackets = Diagnostics(), Diagnostics()
     opened: list[tuple[str, int]] = []
     for mark in _LANDMARK.finditer(source.text):
-        at = mark.start()
         if mark["quote"]:
-            found.add(_unterminated(source, mark))
+            strings.add(_unterminated(source, mark))
         elif mark["bracket"] in _CLOSER:
-            opened.append((mark["bracket"], at))
+            opened.append((mark["bracket"], mark.start()))
             if len(opened) > _DEEPEST_BRACKETS:
-                found.add(
-                    Diagnostic(
-                        "E0008",
-                        f"brackets nest more than {_DEEPEST_BRACKETS} deep",
-                        Span(source, at, at + 1),
-                        helps=("name parts of the expression with `let`",),
-                    )
-                )
-                return found
+                return Diagnostics([_too_deep(source, mark.start())])
         elif mark["bracket"]:
-            _close(source, mark["bracket"], at, opened, found)
-        if len(found) >= MOST_ERRORS:
-            return found
-    for bracket, at in opened[: MOST_ERRORS - len(found)]:
-        found.add(_never_closed(source, bracket, at))
-    return found
+            _close(source, mark["bracket"], mark.start(), opened, brackets)
+        if len(strings) + len(brackets) >= MOST_ERRORS:
+            break
+    else:
+        for bracket, at in opened:
+            brackets.add(_never_closed(source, bracket, at))
+    # A string without its end swallows brackets: then theirs are no errors of their own.
+    return strings if len(strings) else in_order(brackets)
+
+
+def _too_deep(source: Source, at: int) -> Diagnostic:
+    return Diagnostic(
+        "E0008",
+        f"brackets nest more than {_DEEPEST_BRACKETS} deep",
+        Span(source, at, at + 1),
+        helps=("name parts of the expression with `let`",),
+    )
 
 
 def _close(source: Source, closer: str, at: int, opened: list[tuple[str, int]], found: Diagnostics) -> None:
-    """Pop the partner of `closer`, reporting what stands open in between."""
-    if not any(_CLOSER[bracket] == closer for bracket, _ in opened):
-        help = f"remove it, or add the `{next(o for o, c in _CLOSER.items() if c == closer)}` it belongs to"
-        found.add(Diagnostic("E0006", f"this `{closer}` closes nothing", Span(source, at, at + 1), helps=(help,)))
+    """Pop the partner of `closer`, reporting what stands open in between, or that it has none."""
+    span = Span(source, at, at + 1)
+    if not opened:
+        found.add(Diagnostic("E0006", f"this `{closer}` closes nothing", span, helps=("remove it",)))
+        return
+    if all(_CLOSER[bracket] != closer for bracket, _ in opened):
+        bracket, start = opened.pop()
+        label = Label(Span(source, start, start + 1), "opened here")
+        message = f"this `{closer}` cannot close a `{bracket}`"
+        found.add(Diagnostic("E0006", message, span, labels=(label,), helps=(f"write `{_CLOSER[bracket]}`",)))
         return
     while _CLOSER[opened[-1][0]] != closer:
         found.add(_never_closed(source, *opened.pop()))
@@ -115,15 +130,18 @@ def _unterminated(source: Source, mark: re.Match[str]) -> Diagnostic:
 
 
 def chunks(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges of a text with balanced brackets that each start with a statement's keyword at the start of a line."""
+    """Ranges of a text with balanced brackets that each start with a statement's keyword at the start of a line.
+
+    The edition line may be among them.
+    """
     depth = 0
     start: int | None = None
     for mark in _LANDMARK.finditer(text):
         if mark["bracket"]:
             depth += 1 if mark["bracket"] in _CLOSER else -1
-        elif mark["statement"] and depth == 0:
+        elif depth == 0 and (name := mark.lastgroup) in ("statement", "mistyped"):
             if start is not None:
                 yield start, mark.start()
-            start = mark.start("statement")
+            start = mark.start(name)
     if start is not None:
         yield start, len(text)

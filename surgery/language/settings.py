@@ -9,12 +9,12 @@ from typing import Any
 from surgery.diagnostics import Diagnostic, Diagnostics, Span, SurgeryError
 from surgery.language import tree
 from surgery.language.nearest import did_you_mean, listed
-from surgery.language.values import Evaluator
+from surgery.language.values import Evaluator, spelled
 from surgery.language.walking import walk
 
 _LIMITS = {
-    "trainable": ((tree.Share, tree.Number), "a share of the model, `1%`, or a count of parameters, `3000000`"),
-    "adapter": ((tree.Size,), "a size of the file, `20 MB`"),
+    "trainable": ((tree.Share, tree.Number), "a share of the model or a count of parameters", "trainable <= 1%"),
+    "adapter": ((tree.Size,), "the size of a file", "adapter <= 20 MB"),
 }
 _CHECKPOINT = ("every",)
 
@@ -50,15 +50,14 @@ def _check_known(settings: Iterable[tree.Setting], known: Iterable[str], what: s
 
 
 def _check_limit(limit: tree.Setting, params: Mapping[str, Any], found: Diagnostics) -> None:
-    sorts, what = _LIMITS[limit.name.name]
+    sorts, what, example = _LIMITS[limit.name.name]
     value = limit.value
     is_number = isinstance(value, (tree.Arithmetic, tree.Negative)) or (
         isinstance(value, tree.Name) and isinstance(params.get(value.name, 0), (int, float))
     )
     if not isinstance(value, sorts) and not (is_number and tree.Number in sorts):
-        found.add(
-            Diagnostic("E0105", f"the limit of `{limit.name.name}` is {what}", value.span, helps=("write it so",))
-        )
+        message = f"the limit of `{limit.name.name}` has to be {what}"
+        found.add(Diagnostic("E0105", message, value.span, helps=(f"write `{example}`",)))
 
 
 def _check_whole(value: tree.Expression, least: int, what: str, evaluate: Evaluator, found: Diagnostics) -> None:
@@ -83,7 +82,7 @@ def _check_below(tensor: tree.Tensor, below: tree.Expression, evaluate: Evaluato
 
 def _wrong_number(what: str, least: int, span: Span, number: object) -> Diagnostic:
     wanted = f"a whole number from {least} up"
-    return Diagnostic("E0105", f"{what} is {wanted}, and here is {number!r}", span, helps=(f"write {wanted}",))
+    return Diagnostic("E0105", f"{what} is {wanted}, and here is {spelled(number)}", span, helps=(f"write {wanted}",))
 
 
 def _evaluated(value: tree.Expression, evaluate: Evaluator, found: Diagnostics) -> Any:

@@ -16,6 +16,7 @@ from surgery.language.checking import check
 from surgery.language.formatter import format_text
 from surgery.language.overrides import param_values
 from surgery.language.parser import parse
+from surgery.language.scanning import in_order
 from surgery.language.tree import Expression, Set, Spec
 from surgery.language.values import Evaluator
 
@@ -80,5 +81,6 @@ def load_source(source: Source, path: Path, overrides: Mapping[str, Any]) -> Loa
     parsed, found = parse(source)
     params = param_values(parsed, overrides, path.parent, found)
     check(parsed, params, path.parent, found)
+    found = in_order(found)
     found.raise_errors()
     return LoadedSpec(parsed, path, source, params, tuple(found))

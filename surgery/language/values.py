@@ -22,6 +22,7 @@ _COMPARISON: dict[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_OBJECTS = (tree.Reference, tree.Construction, tree.Tensor)
 LARGEST = 2**63 - 1
 
 
@@ -128,8 +129,19 @@ class Evaluator:
         return value
 
 
+def spelled(value: object) -> str:
+    """A value as a `.surg` file writes it."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list):
+        return "[" + ", ".join(map(spelled, value)) + "]"
+    return f"`{value.span.text}`" if isinstance(value, _OBJECTS) else str(value)
+
+
 def _wrong_operand(wanted: str, value: object, span: Span) -> Diagnostic:
-    return Diagnostic("E0105", f"this has to be {wanted}, and is {value!r}", span, helps=(f"write {wanted}",))
+    return Diagnostic("E0105", f"this has to be {wanted}, and is {spelled(value)}", span, helps=(f"write {wanted}",))
 
 
 def not_yet_countable(span: Span) -> Diagnostic:
