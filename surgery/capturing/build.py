@@ -21,6 +21,7 @@ from surgery.language.spec import LoadedSpec
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
+_NAMES_SHOWN = 12
 _DTYPES = {
     "f16": torch.float16,
     "bf16": torch.bfloat16,
@@ -147,10 +148,11 @@ def _check_arguments(reference: tree.Reference, callee: Callable[..., Any], sett
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     names = [name for name, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     found = []
+    takes = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     for setting in settings:
         if setting.name.name not in names and not open_ended:
             near = get_close_matches(setting.name.name, names, 3)
-            known = f"did you mean {' or '.join(near)}?" if near else f"it takes {', '.join(names) or 'nothing'}"
+            known = f"did you mean {' or '.join(near)}?" if near else f"it takes {takes or 'nothing'}"
             message = f"`{reference.name}` takes no `{setting.name.name}`"
             found.append(Diagnostic("E0106", message, setting.name.span, helps=(known,)))
     given = {setting.name.name for setting in settings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
@@ -35,11 +36,12 @@ def capture(
     """
     given = kwargs or {}
     try:
-        with _evaluating(model):
+        with _evaluating(model), _quiet():
             recorder = _record_fake(model, args, given, FakeTensorMode(allow_non_fake_inputs=True))
-    except NEEDS_VALUES as error:
+    except (SurgeryError, *NEEDS_VALUES) as error:
+        # Some ops check more on fake tensors than they need on real ones.
         if any(tensor.is_meta for tensor in model.parameters()):
-            raise _stopped(model, error) from error
+            raise error if isinstance(error, SurgeryError) else _stopped(model, error) from error
         recorder = record_live_model(model, args, given)
     return graph_of(model, recorder, init_from_value, Header(versions=versions_of(model)))
 
@@ -122,6 +124,18 @@ def _record(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
         raise _stopped(model, error) from error
     recorder.output(result)
     return recorder
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log of what fake tensors cannot do: the run on real ones, or a diagnostic, says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 
 from surgery.capturing.initialisation import InitLookup
 from surgery.capturing.recorder import Recorder
+from surgery.facts import ops
 from surgery.graph import Module, Node, Parameter
 
 # Integer attributes of torch's and transformers' layers that say how large they are.
@@ -83,7 +85,7 @@ def nodes_of(recorder: Recorder) -> tuple[Node, ...]:
     return tuple(
         Node(
             index=number,
-            op=node.meta["name"],
+            op=_op(node),
             module=node.meta["module"],
             inputs=tuple(numbers[source] for source in _sources(node)),
             arguments=_arguments(node),
@@ -95,6 +97,11 @@ def nodes_of(recorder: Recorder) -> tuple[Node, ...]:
         )
         for node, number in numbers.items()
     )
+
+
+def _op(node: torch.fx.Node) -> str:
+    # An einsum of one operand only reorders it.
+    return "permute" if node.meta["name"] == "einsum" and len(_sources(node)) == 1 else str(node.meta["name"])
 
 
 def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
@@ -110,7 +117,16 @@ def _arguments(node: torch.fx.Node) -> tuple[Any, ...]:
         return ()
     given = [_plain(value) for value in node.args if not isinstance(value, torch.fx.Node)]
     named = [[key, _plain(value)] for key, value in node.kwargs.items() if not isinstance(value, torch.fx.Node)]
-    return tuple([value for value in given if value is not None] + [pair for pair in named if pair[1] is not None])
+    arguments = [value for value in given if value is not None] + [pair for pair in named if pair[1] is not None]
+    if node.meta["name"] == ops.MULTI_HEAD:
+        arguments.append([ops.TENSOR_NAMES, _names_of_tensors(node)])
+    return tuple(arguments)
+
+
+def _names_of_tensors(node: torch.fx.Node) -> list[str]:
+    """Which argument each of a node's inputs is given as."""
+    bound = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments
+    return [name for name, value in bound.items() if isinstance(value, torch.fx.Node)]
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from surgery.facts.residual import Residuals
 from surgery.graph import NO, ROLES, Block, Fact, Graph
 
 _UNDECIDED = Fact("unknown")
+_INNER = ("attention_", "feedforward_")
 
 
 def with_facts(graph: Graph) -> Graph:
@@ -58,17 +59,18 @@ def roles_of(flow: Flow, blocks: dict[str, Block]) -> dict[str, dict[str, str]]:
     modulation = Modulation(flow)
     residuals = Residuals(flow)
     found: dict[str, dict[str, str]] = {}
-    passes: Iterable[Iterable[tuple[str, str, str]]] = (
-        modulation.roles(),
-        Attentions(flow).roles(),
-        branch_roles(flow, residuals, modulation.gates, blocks),
-        input_roles(flow, modulation.conditioning),
-        output_roles(flow),
-        norm_roles(flow),
-        router_roles(flow),
-    )
-    for triples in passes:
+
+    def note(triples: Iterable[tuple[str, str, str]]) -> None:
         for path, role, evidence in triples:
             if path in flow.graph.modules:
                 found.setdefault(path, {}).setdefault(role, evidence)
+
+    note(Attentions(flow).roles())
+    note(branch_roles(flow, residuals, modulation.gates, blocks))
+    inner = {path for path, roles in found.items() if any(role.startswith(_INNER) for role in roles)}
+    note(modulation.roles())
+    note(input_roles(flow, residuals.all, modulation.conditioning, inner))
+    note(output_roles(flow, inner))
+    note(norm_roles(flow))
+    note(router_roles(flow))
     return {path: {role: roles[role] for role in ROLES if role in roles} for path, roles in found.items()}

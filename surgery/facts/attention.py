@@ -14,6 +14,13 @@ from surgery.facts import ops
 from surgery.facts.flow import Flow
 
 _INPUTS = ("attention_query", "attention_key", "attention_value")
+_MULTI_HEAD_ROLES = {
+    "in_proj_weight": "attention_qkv",
+    "q_proj_weight": "attention_query",
+    "k_proj_weight": "attention_key",
+    "v_proj_weight": "attention_value",
+    "out_proj_weight": "attention_output",
+}
 # Between the product of query and key and its softmax: scales, masks, biases, soft caps.
 _ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | {"tanh", "where", "masked_fill", "maximum", "max"}
 
@@ -171,11 +178,9 @@ class Attentions:
                     waiting.append((user, [*way, user]))
 
     def _multi_head(self) -> Iterator[tuple[str, str, str]]:
-        """`nn.MultiheadAttention` hands all its weights to one function: it makes q, k, v; `out_proj` the result."""
+        """`multi_head_attention_forward` is handed all weights: `nn.MultiheadAttention` and what copies it."""
         for node in self.flow.nodes:
-            if node.op != ops.MULTI_HEAD:
-                continue
-            how = f"{ops.MULTI_HEAD}; {node.place}"
-            owners = {self.flow.nodes[s].target.rpartition(".")[0] for s in node.inputs if self.flow.op(s) == "parameter"}
-            for owner in owners:
-                yield owner, "attention_qkv" if owner == node.module else "attention_output", how
+            if node.op == ops.MULTI_HEAD:
+                for argument, owner in self.flow.multi_head_owners(node).items():
+                    if role := _MULTI_HEAD_ROLES.get(argument):
+                        yield owner, role, f"{argument} of {ops.MULTI_HEAD}; {node.place}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from surgery.facts import ops
 from surgery.facts.flow import Flow
@@ -12,18 +12,24 @@ _BEFORE = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | {"where", "one_hot",
 _AFTER = ops.SHAPE | ops.ACTIVATIONS | ops.UNARY | ops.JOINS
 
 
-def input_roles(flow: Flow, conditioning: set[int]) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of input_embedding."""
+def input_roles(
+    flow: Flow, streams: Collection[int], conditioning: set[int], inner: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of input_embedding.
+
+    `streams` are the residual adds: behind one of them the content is embedded already. `inner` are the modules
+    of attentions and feed-forward branches: an input that enters there has no embedding of its own.
+    """
     for node in flow.nodes:
         if node.op != "input":
             continue
-        found = [p for p in _first_projections(flow, node.index) if p not in conditioning and _counts(flow, p)]
-        for projection in found:
-            how = f"{node.target} -> {flow.word(projection)}; {flow.place(projection)}"
-            yield flow.projections[projection], "input_embedding", how
+        for projection in _first_projections(flow, node.index, streams):
+            owner = flow.projections[projection]
+            if projection not in conditioning and owner not in inner and _counts(flow, projection):
+                yield owner, "input_embedding", f"{node.target} -> {flow.word(projection)}; {flow.place(projection)}"
 
 
-def _first_projections(flow: Flow, start: int) -> list[int]:
+def _first_projections(flow: Flow, start: int, streams: Collection[int]) -> list[int]:
     found, waiting, seen = [], [start], {start}
     while waiting:
         node = waiting.pop()
@@ -33,7 +39,7 @@ def _first_projections(flow: Flow, start: int) -> list[int]:
             seen.add(user)
             if user in flow.projections:
                 found.append(user)
-            elif flow.op(user) in _BEFORE:
+            elif flow.op(user) in _BEFORE and user not in streams:
                 waiting.append(user)
     return found
 
@@ -69,15 +75,16 @@ def _rows(flow: Flow, projection: int) -> int:
     return sizes[0][0] if sizes and sizes[0] else 0
 
 
-def output_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of output_head."""
+def output_roles(flow: Flow, inner: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of output_head; what an attention returns for a cache (`inner`) is none."""
     waiting = [(node, [node]) for node in flow.outputs]
     seen = set(flow.outputs)
     while waiting:
         node, way = waiting.pop()
         if node in flow.projections:
             how = flow.path([*reversed(way)])
-            yield flow.projections[node], "output_head", f"{how} -> output; {flow.place(node)}"
+            if flow.projections[node] not in inner:
+                yield flow.projections[node], "output_head", f"{how} -> output; {flow.place(node)}"
             continue
         data = flow.data(node)
         elementwise = flow.op(node) in _AFTER or (flow.op(node) in ops.SUMS | ops.PRODUCTS and len(data) == 1)
@@ -113,7 +120,10 @@ def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: boo
         flow.op(n) in ("pow", "square", "var", "var_mean") or (flow.op(n) == "mul" and len(set(flow.inputs(n))) == 1)
         for n in inside
     )
-    return squares and bool(names & {"mean", "var", "var_mean"}) and bool(inside & flow.backward([value], lambda n: n >= min(inside)))
+    if not squares or not names & {"mean", "var", "var_mean"}:
+        return False
+    measured = {source for n in inside for source in flow.data(n)}
+    return bool(measured & flow.backward([value], lambda n: n >= min(measured)))
 
 
 def router_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
-from surgery.facts.residual import Residual, Residuals
+from surgery.facts.residual import Residuals
 from surgery.graph import Block
 
 # Between the two layers of a branch: activation, gate, norm, shapes.
@@ -22,35 +23,50 @@ def branch_roles(
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
             yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"
-            first = _first_layers(flow, last, residual) if owner in blocks else {}
-            if not first:
+            if owner not in blocks or flow.op(last) == ops.MULTI_HEAD:
+                continue
+            found = _first_layers(flow, flow.data(last), residual.stream)
+            if not found or not found.curved:
                 continue
             yield owner, "feedforward_out", f"{path}; {flow.place(last)}"
-            for projection, steps in first.items():
-                how = flow.path([*reversed(steps), last])
+            for projection, steps in found.ways.items():
+                how = flow.path([*steps, last])
                 yield flow.projections[projection], "feedforward_in", f"{how}; {flow.place(projection)}"
 
 
-def _first_layers(flow: Flow, last: int, residual: Residual) -> dict[int, list[int]]:
-    """The projections before a branch's last one, if between them lie only elementwise ops, one of them curved."""
-    first: dict[int, list[int]] = {}
-    curved = False
-    waiting = [(source, [source]) for source in flow.data(last)]
-    seen = set(flow.data(last))
-    while waiting:
-        node, way = waiting.pop()
+@dataclass
+class _Layers:
+    """The projections before a branch's last one, with the way from each, and whether an activation lies between."""
+
+    ways: dict[int, list[int]]
+    curved: bool
+
+
+def _first_layers(flow: Flow, nodes: tuple[int, ...], stream: int) -> _Layers | None:
+    """The first layers behind `nodes`, if between them and the stream lie only elementwise ops; else None."""
+    found = _Layers({}, False)
+    for node in nodes:
         if node in flow.projections and not _is_depthwise(flow, node):
-            first[node] = way
+            found.ways[node] = [node]
             continue
-        if node <= residual.stream or (node not in flow.projections and flow.op(node) not in _BETWEEN | ops.JOINS):
-            return {}
-        features = [source for source in flow.data(node) if flow.hidden[source]]
-        curved |= flow.op(node) in ops.ACTIVATIONS or (flow.op(node) in ops.PRODUCTS and len(features) == 2)
-        for source in features:
-            if source not in seen:
-                seen.add(source)
-                waiting.append((source, [*way, source]))
-    return first if curved else {}
+        op = flow.op(node)
+        features = tuple(source for source in flow.data(node) if flow.hidden[source])
+        if node <= stream or not features:
+            return None
+        if op in ops.JOINS:
+            # A fused layer reads several branches side by side; each counts for itself.
+            parts = [part for source in features if (part := _first_layers(flow, (source,), stream))]
+        elif op in _BETWEEN or node in flow.projections:
+            parts = [part] if (part := _first_layers(flow, features, stream)) else []
+        else:
+            return None
+        if not parts:
+            return None
+        for part in parts:
+            found.ways.update({first: [*way, node] for first, way in part.ways.items()})
+            found.curved |= part.curved
+        found.curved |= op in ops.ACTIVATIONS or (op in ops.PRODUCTS and len(features) == 2)
+    return found if found.ways else None
 
 
 def _is_depthwise(flow: Flow, node: int) -> bool:

@@ -62,6 +62,8 @@ class Flow:
         return found
 
     def _projection_owner(self, node: Node) -> str | None:
+        if node.op == ops.MULTI_HEAD:
+            return self.multi_head_owners(node).get("out_proj_weight")
         if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
             return None
         weights = [s for s in node.inputs if self.static[s] and self._from_parameter[s]]
@@ -78,6 +80,15 @@ class Flow:
             if self.op(source) == "parameter":
                 for holder in self.holders(self.nodes[source].target):
                     yield holder.partition(".parametrizations.")[0]
+
+    def multi_head_owners(self, node: Node) -> dict[str, str]:
+        """The modules whose weights `multi_head_attention_forward` was handed, by the name of the argument."""
+        names = next((a[1] for a in node.arguments if isinstance(a, list) and a[0] == ops.TENSOR_NAMES), [])
+        return {
+            name: self.nodes[source].target.rpartition(".")[0]
+            for name, source in zip(names, node.inputs, strict=False)
+            if self.op(source) == "parameter"
+        }
 
     def holders(self, parameter: str) -> tuple[str, ...]:
         """The modules that hold a parameter or buffer, by its full name: several where it is tied."""

@@ -31,6 +31,7 @@ FUSED_ATTENTION = frozenset(
     "memory_efficient_attention".split()
 )
 MULTI_HEAD = "multi_head_attention_forward"
+TENSOR_NAMES = "tensors"  # its argument that names its inputs, in order
 CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split())
 # Multiply an activation with a parameter.
 PROJECTIONS = frozenset("linear embedding embedding_bag bilinear".split()) | CONVOLUTIONS
