@@ -15,6 +15,7 @@ from surgery.language.scanning import (
     check_edition,
     chunks,
     edition_end,
+    in_order,
 )
 from surgery.language.syntax_errors import diagnose
 
