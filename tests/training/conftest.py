@@ -1,0 +1,47 @@
+"""The small project that training is tested on: a BERT, its spec, its tasks."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import surgery
+
+PROJECT = Path(__file__).parent / "project"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Iterator[ModuleType]:
+    """The project's module: `tiny.build()`, `tiny.Unmask`."""
+    sys.path.insert(0, str(PROJECT))
+    try:
+        yield importlib.import_module("tiny")
+    finally:
+        sys.path.remove(str(PROJECT))
+        del sys.modules["tiny"]
+
+
+@pytest.fixture(scope="session")
+def make_plan(tiny: ModuleType) -> Any:
+    """`make_plan(rank=8)`: the plan of `tiny.surg` with these params."""
+    args, kwargs = tiny.example()
+    graph = surgery.capture(tiny.build(), args, kwargs)
+
+    def plan(**params: Any) -> surgery.Plan:
+        made = surgery.plan(surgery.load(PROJECT / "tiny.surg", **params), graph)
+        assert made.applyable, made.diagnostics
+        return made
+
+    return plan
+
+
+@pytest.fixture(scope="session")
+def plan(make_plan: Any) -> surgery.Plan:
+    """The plan of `tiny.surg`: two LoRA adapters on 6 sites, a norm trained in full, a block checkpointed."""
+    return make_plan()
