@@ -105,7 +105,9 @@ def _op(node: torch.fx.Node) -> str:
 
 
 def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
-    """The nodes a node reads, in argument order; one that is read twice stands twice."""
+    """The nodes whose values a node reads, in argument order; one that is read twice stands twice."""
+    if node.meta["name"] in ops.LIKE:
+        return []
     found: list[torch.fx.Node] = []
     torch.fx.map_arg((node.args, node.kwargs), lambda source: found.append(source))
     return found

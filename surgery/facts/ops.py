@@ -12,7 +12,13 @@ SHAPE = frozenset(
     "requires_grad cpu cuda masked_fill masked_select dropout alpha_dropout feature_dropout dropout1d dropout2d "
     "squeeze_copy nan_to_num clamp clip".split()
 )
-JOINS = frozenset("cat concat concatenate stack hstack vstack dstack setitem".split())
+JOINS = frozenset(
+    "cat concat concatenate stack hstack vstack dstack setitem copy index_put index_copy scatter masked_scatter".split()
+)
+# Take only shape, dtype and device of their input: no value flows through.
+LIKE = frozenset(
+    "empty_like zeros_like ones_like full_like rand_like randn_like new_empty new_zeros new_ones new_full".split()
+)
 SUMS = frozenset("add sub rsub index_add scatter_add".split())
 PRODUCTS = frozenset("mul div rdiv".split())
 # One value in, one value out, no parameters.
