@@ -14,7 +14,7 @@ from surgery.facts.gradient import gradients, without_parameters
 from surgery.facts.modulation import Modulation
 from surgery.facts.reach import bypassed, parameter_reads, tied, unreached
 from surgery.facts.residual import Residuals
-from surgery.graph import NO, ROLES, Block, Fact, Graph
+from surgery.graph import NO, ROLES, Fact, Graph
 
 _UNDECIDED = Fact("unknown")
 _INNER = ("attention_", "feedforward_")
@@ -25,18 +25,18 @@ def with_facts(graph: Graph) -> Graph:
 
     `graph` holds modules with calls, parameters and init facts, and the nodes of one run.
     """
+    blocks = blocks_of(graph.modules)
+    graph = Graph(graph.header, {p: replace(m, block=blocks.get(p)) for p, m in graph.modules.items()}, graph.nodes)
     flow = Flow(graph)
     reads = parameter_reads(flow)
-    blocks = blocks_of(graph.modules)
     missed = unreached(graph.modules, reads)
     around = bypassed(graph.modules, flow)
     shared = tied(graph.modules, flow)
     gradient = without_parameters(graph.modules, gradients(flow, reads))
-    roles = roles_of(flow, blocks)
+    roles = roles_of(flow)
     modules = {
         path: replace(
             module,
-            block=blocks.get(path),
             unreached=missed.get(path, NO),
             bypassed=around.get(path, NO),
             tied=shared.get(path, ()),
@@ -54,7 +54,7 @@ def _not_decided(unreached: Fact) -> dict[str, str]:
     return dict.fromkeys(ROLES, unreached.evidence) if unreached.answer == "unknown" else {}
 
 
-def roles_of(flow: Flow, blocks: dict[str, Block]) -> dict[str, dict[str, str]]:
+def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
     """Every module's roles with their evidence, the first found where a module is called several times."""
     modulation = Modulation(flow)
     residuals = Residuals(flow)
@@ -66,7 +66,7 @@ def roles_of(flow: Flow, blocks: dict[str, Block]) -> dict[str, dict[str, str]]:
                 found.setdefault(path, {}).setdefault(role, evidence)
 
     note(Attentions(flow).roles())
-    note(branch_roles(flow, residuals, modulation.gates, blocks))
+    note(branch_roles(flow, residuals, modulation.gates))
     inner = {path for path, roles in found.items() if any(role.startswith(_INNER) for role in roles)}
     note(modulation.roles())
     note(input_roles(flow, residuals.all, modulation.conditioning, inner))

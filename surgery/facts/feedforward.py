@@ -8,22 +8,19 @@ from dataclasses import dataclass
 from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
 from surgery.facts.residual import Residuals
-from surgery.graph import Block
 
 # Between the two layers of a branch: activation, gate, norm, shapes.
 _BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | ops.POOLS | ops.UNARY | {"norm"}
 
 
-def branch_roles(
-    flow: Flow, residuals: Residuals, gates: frozenset[Edge], blocks: dict[str, Block]
-) -> Iterator[tuple[str, str, str]]:
+def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of residual_output, feedforward_in and feedforward_out."""
     for residual in residuals.all.values():
         for last, way in residuals.last_projections(residual.branch, gates).items():
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
             yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"
-            if owner not in blocks or flow.op(last) == ops.MULTI_HEAD:
+            if not flow.graph[owner].block or flow.op(last) == ops.MULTI_HEAD:
                 continue
             found = _first_layers(flow, flow.data(last), residual.stream)
             if not found or not found.curved:

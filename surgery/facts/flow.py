@@ -160,14 +160,21 @@ class Flow:
 
     # --- words ----------------------------------------------------------------------------
 
+    def shown(self, path: str) -> str:
+        """A module's path for evidence, its block's number left out: the same in every block of a family."""
+        block = self.graph.modules[path].block
+        if block is None:
+            return path
+        return block.family + path[len(block.family) - 1 + len(str(block.index)) :]
+
     def place(self, index: int) -> str:
         return self.nodes[index].place
 
     def word(self, index: int) -> str:
-        """The op as evidence names it: `chunk(6)`, `1 + `, `linear`."""
+        """The op as evidence names it: `chunk(6)`, `add(1)`, `linear`."""
         node = self.nodes[index]
         if node.op == "add" and len(node.inputs) == 1:
-            return f"{_number(node)} +"
+            return f"add({_number(node)})"
         if node.op in ("chunk", "unbind", "split", "mul", "div") and (number := _number(node)) != "":
             return f"{node.op}({number})"
         return node.op

@@ -71,7 +71,7 @@ def _why(flow: Flow, users: list[int], cuts: Mapping[Edge, str], passes: set[int
     named = []
     for owner in stops:
         init = next(p.init for p in flow.graph.modules[owner].parameters if not p.is_bias)
-        named.append(f"`{owner}` starts as zeros ({init.place})")
+        named.append(f"`{flow.shown(owner)}` starts as zeros ({init.place})")
     return f"every way to the output is multiplied by zero: {' and '.join(named)}"
 
 

@@ -72,7 +72,7 @@ class Modulation:
             yield self.flow.projections[projection], "modulation", f"{path}({onto}); {self.flow.place(use.edge[1])}"
         for node in self.conditioning & self.flow.projections.keys() - self.modulators.keys():
             by = next((m for m in self.modulators if m in self.flow.forward([node])), node)
-            onto = f"`{self.flow.projections[by]}`"
+            onto = f"`{self.flow.shown(self.flow.projections[by])}`"
             yield self.flow.projections[node], "conditioning", f"reaches the output only through modulation, by {onto}"
 
     def _before(self, projection: int) -> list[int]:

@@ -66,7 +66,7 @@ def bypassed(modules: Mapping[str, Module], flow: Flow) -> dict[str, Fact]:
         holders = flow.holders(node.target)
         for user in map(flow.nodes.__getitem__, flow.users[node.index]):
             if user.op != "output" and not any(user.module == h or is_inside(user.module, h) for h in holders):
-                where = f"`{user.module}`" if user.module else "the model itself"
+                where = f"`{flow.shown(user.module)}`" if user.module else "the model itself"
                 found[owner] = Fact("yes", f"`{name}` is read by {user.op} in the forward of {where}; {user.place}")
                 break
     return found
