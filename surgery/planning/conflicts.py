@@ -41,18 +41,14 @@ def _overriding(claims: Iterable[Claim]) -> dict[str, set[str]]:
     above = {c.name: {w.name for w in c.statement.overrides} for c in claims if isinstance(c.statement, tree.Target)}
     for middle in above:
         for name, below in above.items():
-            if middle in below and name != middle:
+            if middle in below:
                 below |= above[middle]
     return above
 
 
 def _winner(names: Sequence[str], above: Mapping[str, set[str]]) -> str | None:
-    """The one that overrides all others and is overridden by none."""
-    for name in names:
-        others = [other for other in names if other != name]
-        if all(other in above[name] and name not in above[other] for other in others):
-            return name
-    return None
+    """The one that overrides all others. The language lets no target override itself, so there is at most one."""
+    return next((name for name in names if all(other in above[name] for other in names if other != name)), None)
 
 
 def _clash(claims: Sequence[Claim], paths: Sequence[str]) -> Diagnostic:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 
 from surgery.graph import Module
 from surgery.language import tree
+
+_BLOCK_NUMBER = re.compile(r"(?<=\.)\d+(?=[.`])")
 
 
 def evidence_in(node: tree.Set, module: Module, lets: Mapping[str, tree.Set]) -> str:
@@ -53,3 +56,15 @@ def _of_fact(fact: str, module: Module) -> Iterable[str]:
         yield f"bypassed: {module.bypassed.evidence}"
     elif fact == "unreached" and module.unreached.answer == "yes":
         yield f"unreached: {module.unreached.evidence}"
+
+
+def by_evidence(paths: Iterable[str], evidence: Callable[[str], str]) -> list[tuple[str, list[str]]]:
+    """Modules grouped by what speaks for them, with the evidence of each group's first one.
+
+    Evidence that differs in nothing but the number of a block is one: every block would repeat it.
+    """
+    groups: dict[str, tuple[str, list[str]]] = {}
+    for path in paths:
+        text = evidence(path)
+        groups.setdefault(_BLOCK_NUMBER.sub("*", text), (text, []))[1].append(path)
+    return list(groups.values())

@@ -51,7 +51,9 @@ def facts_text(graph: Graph, paths: Iterable[str]) -> str:
         for group in group_paths(members):
             first = order[next(group.paths())]
             families.setdefault(family, []).append((first, _entry(str(group), len(group), described)))
-    blocks = ["\n".join([_title(graph, family), *(e for _, e in sorted(entries))]) for family, entries in families.items()]
+    blocks = [
+        "\n".join([_title(graph, family), *(e for _, e in sorted(entries))]) for family, entries in families.items()
+    ]
     return "\n\n".join(blocks) + "\n" if blocks else "no module fits\n"
 
 

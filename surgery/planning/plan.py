@@ -17,7 +17,7 @@ FORMAT_VERSION: Literal[1] = 1
 class Record(BaseModel):
     """Frozen data in which an unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Site(Record):

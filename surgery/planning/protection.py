@@ -10,7 +10,7 @@ from surgery.graph import Graph
 from surgery.language import tree
 from surgery.planning.claims import Claim
 from surgery.planning.counts import check_expect
-from surgery.planning.evidence import evidence_in
+from surgery.planning.evidence import by_evidence, evidence_in
 from surgery.planning.plan import Protection
 from surgery.planning.select import Selector
 from surgery.planning.words import counted, selector_text, shown, some
@@ -127,12 +127,9 @@ def _touched(guard: Guard, claim: Claim, modules: Sequence[str]) -> Diagnostic:
 
 def _evidence_notes(guard: Guard, modules: Sequence[str]) -> tuple[str, ...]:
     """One note per evidence, with the modules it speaks of."""
-    groups: dict[str, list[str]] = {}
-    for path in modules[:_MOST_NAMED]:
-        groups.setdefault(guard.evidence.get(path, ""), []).append(path)
     notes = [
         (f"{evidence}\n" if evidence else "") + f"{counted(len(paths), 'module')}: {', '.join(map(shown, paths))}"
-        for evidence, paths in groups.items()
+        for evidence, paths in by_evidence(modules[:_MOST_NAMED], lambda path: guard.evidence.get(path, ""))
     ]
     if len(modules) > _MOST_NAMED:
         notes.append(f"and {len(modules) - _MOST_NAMED:,} more")

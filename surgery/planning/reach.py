@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from surgery.diagnostics import Diagnostic, Diagnostics
 from surgery.graph import Fact, Graph
 from surgery.planning.claims import Claim
+from surgery.planning.evidence import by_evidence
+from surgery.planning.grouping import group_paths
 from surgery.planning.words import counted, some
 
 _MOST_NOTES = 8
 
 
-def check_reach(graph: Graph, claims: Iterable[Claim], found: Diagnostics) -> None:
+def check_reach(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> None:
     """E0305 bypassed, E0306 never run, W0908 not known to be neither, W0906 out of reach of any gradient."""
     for claim in claims:
 
@@ -27,18 +29,19 @@ def check_reach(graph: Graph, claims: Iterable[Claim], found: Diagnostics) -> No
         unknown += having("unknown", lambda path: graph[path].unreached)
         if unknown := list(dict.fromkeys(unknown)):
             found.add(_unknown(graph, claim, unknown))
-        if idle := having("no", lambda path: graph[path].gradient):
-            found.add(_idle(graph, claim, idle))
+    idle = [claim for claim in claims if any(graph[path].gradient.answer == "no" for path in claim.modules)]
+    if idle:
+        cut = [path for claim in idle for path in claim.modules if graph[path].gradient.answer == "no"]
+        found.add(_idle(graph, idle, cut))
 
 
 def _notes(paths: Sequence[str], evidence: Callable[[str], str]) -> tuple[str, ...]:
-    """One note per distinct evidence, with the first modules it speaks of."""
-    groups: dict[str, list[str]] = {}
-    for path in paths:
-        groups.setdefault(evidence(path), []).append(path)
-    return tuple(f"{some(group, 3)}: {text}" if text else some(group, 3) for text, group in groups.items())[
-        :_MOST_NOTES
-    ]
+    """One note for each sort of evidence, with all modules it speaks of."""
+    notes = []
+    for text, group in by_evidence(paths, evidence):
+        modules = ", ".join(str(found) for found in group_paths(group))
+        notes.append(f"{modules}: {text}" if text else modules)
+    return tuple(notes[:_MOST_NOTES])
 
 
 def _bypassed(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
@@ -84,11 +87,11 @@ def _unknown(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
     )
 
 
-def _idle(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+def _idle(graph: Graph, claims: Sequence[Claim], paths: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         "W0906",
-        f"no gradient would reach {counted(len(paths), 'adapter')} of {claim.subject}",
-        claim.span,
+        f"no gradient would reach {counted(len(paths), 'adapter')} while the model is as it was built",
+        claims[0].span,
         label=f"selects {some(paths)}",
         notes=_notes(paths, lambda path: graph[path].gradient.evidence),
         helps=("load trained weights before training, or train the module that stops it",),

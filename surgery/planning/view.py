@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from surgery.planning.changes import Changes, Pair
+from surgery.planning.evidence import by_evidence
 from surgery.planning.grouping import group_paths
 from surgery.planning.plan import Plan, Protection, Site
 from surgery.planning.words import bytes_text, counted, limit_text, share_text
@@ -15,6 +16,7 @@ Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 _COLOURS = {"+": "\x1b[32m", "-": "\x1b[31m", "~": "\x1b[33m", "bold": "\x1b[1m", "dim": "\x1b[2m"}
 _OFF = "\x1b[0m"
+_COUNTS = ("added", "trained", "total")  # the other totals follow from these
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def _short(fingerprint: str) -> str:
 def _value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value:,}"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -137,7 +141,7 @@ def _protections(plan: Plan, ink: Ink) -> Iterator[list[str]]:
 
 def _covered(guard: Protection, ink: Ink) -> Iterator[str]:
     """What a protection covers, grouped by the evidence for it."""
-    for evidence, paths in _by(guard.covers, lambda path: guard.evidence.get(path, "")).items():
+    for evidence, paths in by_evidence(guard.covers, lambda path: guard.evidence.get(path, "")):
         yield from _grouped(paths)
         if evidence:
             yield ink("dim", f"      {evidence}")
@@ -211,7 +215,8 @@ def _changes(changes: Changes | None, ink: Ink) -> Iterator[str]:
             yield from (ink(mark, f"  {mark} {one.what}") + f"  {group}" for group in group_paths(paths))
         if not one.gained and not one.lost:
             yield ink("~", f"  ~ {one.what}")
-    for fields in (changes.totals, {"graph": changes.graph} if changes.graph else {}, changes.versions):
+    totals = {f"{name} parameters": changes.totals[name] for name in _COUNTS if name in changes.totals}
+    for fields in (totals, {"graph": changes.graph} if changes.graph else {}, changes.versions):
         yield from (ink("~", f"  ~ {name}") + f"  {_pair_text(pair)}" for name, pair in fields.items())
 
 
