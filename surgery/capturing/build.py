@@ -63,7 +63,9 @@ def construct(spec: LoadedSpec) -> torch.nn.Module:
     model = _call(spec, statement.callee, statement.settings)
     if not isinstance(model, torch.nn.Module):
         message = f"`{statement.callee.name}` made a {type(model).__name__}, not a torch.nn.Module"
-        raise SurgeryError(Diagnostic("E0508", message, statement.callee.span, helps=("name a class or function that makes one",)))
+        raise SurgeryError(
+            Diagnostic("E0508", message, statement.callee.span, helps=("name a class or function that makes one",))
+        )
     return model
 
 
@@ -91,7 +93,11 @@ def resolve(reference: tree.Reference) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or reference.module
         ours = reference.module == missing or reference.module.startswith(missing + ".")
-        why = f"there is no module `{missing}`" if ours else f"`{reference.module}` needs `{missing}`, which is not installed"
+        why = (
+            f"there is no module `{missing}`"
+            if ours
+            else f"`{reference.module}` needs `{missing}`, which is not installed"
+        )
         help = f"install the package that has `{missing}`" + ("" if missing != package else ", or correct the name")
         raise SurgeryError(Diagnostic("E0507", why, reference.span, helps=(help,))) from None
     except Exception as error:
@@ -125,7 +131,9 @@ def _call(spec: LoadedSpec, reference: tree.Reference, settings: tuple[tree.Sett
     _check_arguments(reference, callee, settings)
     try:
         return callee(**arguments)
-    except (SurgeryError, *NEEDS_VALUES):
+    except SurgeryError:
+        raise
+    except NEEDS_VALUES:
         raise
     except Exception as error:
         raise SurgeryError(
@@ -202,7 +210,12 @@ def _as_call(result: Any) -> Call:
 
 
 def _without(spec: LoadedSpec, what: str, example: str) -> Diagnostic:
-    return Diagnostic("E0107", f"the spec has no `{what}`, so there is nothing to build", place=spec.source.name, helps=(f"add one, such as `{example}`",))
+    return Diagnostic(
+        "E0107",
+        f"the spec has no `{what}`, so there is nothing to build",
+        place=spec.source.name,
+        helps=(f"add one, such as `{example}`",),
+    )
 
 
 def allow_local_modules() -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import packages_distributions, version
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
 from torch.utils._pytree import tree_map_only
 
 from surgery.capturing.build import NEEDS_VALUES
@@ -22,9 +27,7 @@ from surgery.facts import with_facts
 from surgery.graph import Graph, Header
 
 
-def capture(
-    model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-) -> Graph:
+def capture(model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Graph:
     """Record one call of `model` on fake tensors and return its graph with all facts.
 
     Nothing is computed and no weight is touched; `model` may lie on any device, `meta` included. Where the
@@ -38,7 +41,7 @@ def capture(
     try:
         with _evaluating(model), _quiet():
             recorder = _record_fake(model, args, given, FakeTensorMode(allow_non_fake_inputs=True))
-    except (SurgeryError, *NEEDS_VALUES) as error:
+    except (SurgeryError, DataDependentOutputException, DynamicOutputShapeException) as error:
         # Some ops check more on fake tensors than they need on real ones.
         if any(tensor.is_meta for tensor in model.parameters()):
             raise error if isinstance(error, SurgeryError) else _stopped(model, error) from error
@@ -90,7 +93,7 @@ def _swapped(model: torch.nn.Module, fake: Any) -> Iterator[None]:
     before: list[tuple[dict[str, Any], str, torch.Tensor]] = []
     try:
         for module in model.modules():
-            for holder in (module._parameters, module._buffers):
+            for holder in _tensors_by_name(module):
                 for name, tensor in holder.items():
                     if tensor is None or isinstance(tensor, FakeTensor):
                         continue
@@ -102,6 +105,10 @@ def _swapped(model: torch.nn.Module, fake: Any) -> Iterator[None]:
     finally:
         for holder, name, tensor in before:
             holder[name] = tensor
+
+
+def _tensors_by_name(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+    return module._parameters, module._buffers
 
 
 def _like(tensor: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -173,10 +180,5 @@ def versions_of(model: torch.nn.Module) -> dict[str, str]:
     package = type(model).__module__.partition(".")[0]
     found = {"torch": torch.__version__.partition("+")[0]}
     for distribution in packages_distributions().get(package, ()):
-        try:
-            found[distribution] = version(distribution)
-        except PackageNotFoundError:
-            continue
+        found[distribution] = version(distribution)
     return dict(sorted(found.items()))
-
-

@@ -75,7 +75,7 @@ def _numbers(module: torch.nn.Module) -> dict[str, int]:
             numbers[name] = value
     # transformers' Conv1D calls its sizes nx and nf; its weight is (in, out).
     if {"nx", "nf"} <= module.__dict__.keys():
-        numbers |= {"in_features": module.nx, "out_features": module.nf}
+        numbers |= {"in_features": int(module.__dict__["nx"]), "out_features": int(module.__dict__["nf"])}
     return numbers
 
 
@@ -127,6 +127,7 @@ def _arguments(node: torch.fx.Node) -> tuple[Any, ...]:
 
 def _names_of_tensors(node: torch.fx.Node) -> list[str]:
     """Which argument each of a node's inputs is given as."""
+    assert callable(node.target)
     bound = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments
     return [name for name, value in bound.items() if isinstance(value, torch.fx.Node)]
 

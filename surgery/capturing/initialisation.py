@@ -68,7 +68,7 @@ class InitRecorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor):
             self._follow(name, result, before, args, kwargs)
-        elif name == "setitem":
+        elif name == "setitem" and isinstance(subject, torch.Tensor):
             self._fill_part(subject, before, args[2])
         return result
 
@@ -88,9 +88,7 @@ class InitRecorder(TorchFunctionMode):
         elif (now := self._made[_address(result)]) and (now.number is None or now.number != made.number):
             self._set(result, _mixed(now))
 
-    def _what(
-        self, name: str, before: _Made | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> _Made | None:
+    def _what(self, name: str, before: _Made | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Made | None:
         """What the statement makes; None where it makes nothing of interest."""
         if name in _MAKES_CONSTANT:
             return self._constant(_MAKES_CONSTANT[name])

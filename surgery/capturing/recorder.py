@@ -120,7 +120,11 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, torch.Tensor):
             return self._source(value)
         if isinstance(value, (tuple, list)):
-            return type(value)(map(self._as_nodes, value)) if type(value) in (tuple, list) else tuple(map(self._as_nodes, value))
+            return (
+                type(value)(map(self._as_nodes, value))
+                if type(value) in (tuple, list)
+                else tuple(map(self._as_nodes, value))
+            )
         if isinstance(value, dict):
             return {key: self._as_nodes(item) for key, item in value.items()}
         if isinstance(value, slice):

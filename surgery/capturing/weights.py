@@ -18,13 +18,15 @@ def load_weights(model: torch.nn.Module, path: Path | str) -> None:
 
     A key may be missing if another of the same storage (a tied weight) is there, and a buffer that the model makes
     for itself (a table of positions) may be in the file: older versions saved them. Raises SurgeryError: E0501 if
-    the file cannot be read, E0516 with the difference; then nothing was loaded.
+    the file cannot be read, E0518 with the difference; then nothing was loaded.
     """
     try:
         loaded = load_file(path)
     except (OSError, SafetensorError) as error:
         help = "give a .safetensors file; other formats are not read, because they may run code"
-        raise SurgeryError(Diagnostic("E0501", f"cannot read the weights: {error}", place=str(path), helps=(help,))) from None
+        raise SurgeryError(
+            Diagnostic("E0501", f"cannot read the weights: {error}", place=str(path), helps=(help,))
+        ) from None
     own = model.state_dict()
     by_storage: dict[int, set[str]] = {}
     for key, tensor in own.items():
@@ -42,7 +44,9 @@ def load_weights(model: torch.nn.Module, path: Path | str) -> None:
     notes = tuple(f"{len(keys)} {what}: {_first(keys)}" for what, keys in difference.items() if keys)
     if notes:
         help = "give the checkpoint of this very model, its keys without a prefix"
-        raise SurgeryError(Diagnostic("E0516", "the weights do not fit the model", place=str(path), notes=notes, helps=(help,)))
+        raise SurgeryError(
+            Diagnostic("E0518", "the weights do not fit the model", place=str(path), notes=notes, helps=(help,))
+        )
     model.load_state_dict(loaded, strict=False)
 
 

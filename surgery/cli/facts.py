@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _chosen(graph: Graph, roles: list[str], glob: str | None) -> list[str]:
-    """The modules that the options ask for. Raises SurgeryError: E0103 for no role, E0009, E0201 and E0202 for a glob."""
+    """The modules that the options ask for. Raises SurgeryError: E0103 for a role, E0009, E0201, E0202 for a glob."""
     from surgery.diagnostics import Diagnostic, Diagnostics, Source, Span
     from surgery.graph import ROLES
     from surgery.language.globs import parse_glob

@@ -96,9 +96,9 @@ CODES: dict[str, Code] = {
         "E0513": "export differs from the adapted model",
         "E0514": "file cannot be written",
         "E0515": "training cannot start",
-        "E0516": "weights do not fit the model",
         "E0516": "training stopped",
         "E0517": "damaged plan",
+        "E0518": "weights do not fit the model",
         # Lints
         "W0901": "target without expect",
         "W0902": "LoHa rank above the square root of the width",

@@ -25,6 +25,10 @@ _MULTI_HEAD_ROLES = {
 _ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | {"tanh", "where", "masked_fill", "maximum", "max"}
 
 
+# Between an attention's result and its output projection.
+_AFTER = ops.SHAPE | ops.NORMS | ops.JOINS | ops.PRODUCTS
+
+
 @dataclass(frozen=True)
 class Attention:
     """The nodes of one attention: its three inputs and its result, and the op to name it by."""
@@ -47,7 +51,8 @@ class Attentions:
         found = []
         for node in self.flow.nodes:
             if node.op in ops.FUSED_ATTENTION and len(node.inputs) >= 3:
-                found.append(Attention(*node.inputs[:3], node.index, node.index))
+                query, key, value = node.inputs[:3]
+                found.append(Attention(query, key, value, node.index, node.index))
             elif node.op in ops.SOFTMAX and (attention := self._written_out(node.index)):
                 found.append(attention)
         return found
@@ -144,7 +149,9 @@ class Attentions:
             features = [source for source in self.flow.data(node) if self.flow.hidden[source]]
             if not features:
                 return set()
-            if len(set(features)) == 1 and (op in ops.SHAPE or op in ops.NORMS or ops.is_elementwise(op) or op in ops.JOINS):
+            if len(set(features)) == 1 and (
+                op in ops.SHAPE or op in ops.NORMS or ops.is_elementwise(op) or op in ops.JOINS
+            ):
                 if op in ops.ACTIVATIONS:
                     return set()
                 node = features[0]
@@ -161,7 +168,7 @@ class Attentions:
 
     def _out_of(self, result: int) -> Iterator[tuple[int, list[int]]]:
         """The first projections that read an attention's result, past shapes, norms and gates."""
-        waiting = [(result, [])]
+        waiting: list[tuple[int, list[int]]] = [(result, [])]
         seen = {result}
         while waiting:
             node, way = waiting.pop()
@@ -172,9 +179,7 @@ class Attentions:
                 op = self.flow.op(user)
                 if user in self.flow.projections:
                     yield user, [*way, user]
-                elif op in ops.SHAPE or op in ops.NORMS or op in ops.JOINS or op in ops.PRODUCTS:
-                    waiting.append((user, [*way, user]))
-                elif op in ops.SUMS and len(self._features(user)) < 2:
+                elif op in _AFTER or (op in ops.SUMS and len(self._features(user)) < 2):
                     waiting.append((user, [*way, user]))
 
     def _multi_head(self) -> Iterator[tuple[str, str, str]]:

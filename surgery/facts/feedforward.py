@@ -70,4 +70,9 @@ def _is_depthwise(flow: Flow, node: int) -> bool:
     """A convolution of each channel by itself mixes no features: it lies inside a branch, it is no layer of it."""
     module = flow.graph.modules.get(flow.projections[node])
     groups = module.numbers.get("groups", 1) if module else 1
-    return flow.op(node) in ops.CONVOLUTIONS and groups > 1 and module is not None and groups == module.numbers["in_channels"]
+    return (
+        flow.op(node) in ops.CONVOLUTIONS
+        and groups > 1
+        and module is not None
+        and groups == module.numbers["in_channels"]
+    )

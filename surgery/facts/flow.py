@@ -83,7 +83,7 @@ class Flow:
 
     def multi_head_owners(self, node: Node) -> dict[str, str]:
         """The modules whose weights `multi_head_attention_forward` was handed, by the name of the argument."""
-        names = next((a[1] for a in node.arguments if isinstance(a, list) and a[0] == ops.TENSOR_NAMES), [])
+        names: list[str] = next((a[1] for a in node.arguments if isinstance(a, list) and a[0] == ops.TENSOR_NAMES), [])
         return {
             name: self.nodes[source].target.rpartition(".")[0]
             for name, source in zip(names, node.inputs, strict=False)

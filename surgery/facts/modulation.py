@@ -100,7 +100,7 @@ class Modulation:
 
     def _uses(self, projection: int) -> Iterable[Use]:
         """The places where a projection's output scales, gates or shifts something larger or something it is not."""
-        waiting = [(projection, (projection,))]
+        waiting: list[tuple[int, tuple[int, ...]]] = [(projection, (projection,))]
         seen = {projection}
         while waiting:
             node, way = waiting.pop()

@@ -2,50 +2,52 @@
 
 from __future__ import annotations
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Move values around, or copy them, without mixing them.
-SHAPE = frozenset(
-    "reshape view view_as transpose swapaxes swapdims permute movedim moveaxis unsqueeze squeeze expand expand_as "
-    "repeat repeat_interleave tile chunk split tensor_split split_with_sizes unbind getitem pick narrow select "
-    "index_select gather take_along_dim contiguous flatten unflatten ravel T mT H mH t to type type_as float half "
-    "double bfloat16 clone alias detach data flip roll pixel_shuffle pixel_unshuffle unfold fold pad constant_pad_nd "
-    "view_as_complex view_as_real as_strided atleast_1d atleast_2d atleast_3d broadcast_to einops rearrange "
-    "requires_grad cpu cuda masked_fill masked_select dropout alpha_dropout feature_dropout dropout1d dropout2d "
-    "squeeze_copy nan_to_num clamp clip".split()
+SHAPE = _names(
+    "reshape view view_as transpose swapaxes swapdims permute movedim moveaxis unsqueeze squeeze expand "
+    "expand_as repeat repeat_interleave tile chunk split tensor_split split_with_sizes unbind getitem pick "
+    "narrow select index_select gather take_along_dim contiguous flatten unflatten ravel T mT H mH t to type "
+    "type_as float half double bfloat16 clone alias detach data flip roll pixel_shuffle pixel_unshuffle unfold "
+    "fold pad constant_pad_nd view_as_complex view_as_real as_strided atleast_1d atleast_2d atleast_3d "
+    "broadcast_to einops rearrange requires_grad cpu cuda masked_fill masked_select dropout alpha_dropout "
+    "feature_dropout dropout1d dropout2d squeeze_copy nan_to_num clamp clip"
 )
-JOINS = frozenset(
-    "cat concat concatenate stack hstack vstack dstack setitem copy index_put index_copy scatter masked_scatter".split()
+JOINS = _names(
+    "cat concat concatenate stack hstack vstack dstack setitem copy index_put index_copy scatter masked_scatter"
 )
 # Take only shape, dtype and device of their input: no value flows through.
-LIKE = frozenset(
-    "empty_like zeros_like ones_like full_like rand_like randn_like new_empty new_zeros new_ones new_full".split()
-)
-SUMS = frozenset("add sub rsub index_add scatter_add".split())
-PRODUCTS = frozenset("mul div rdiv".split())
+LIKE = _names("empty_like zeros_like ones_like full_like rand_like randn_like new_empty new_zeros new_ones new_full")
+SUMS = _names("add sub rsub index_add scatter_add")
+PRODUCTS = _names("mul div rdiv")
 # One value in, one value out, no parameters.
-ACTIVATIONS = frozenset(
-    "relu relu6 gelu silu swish mish sigmoid tanh softplus elu celu selu leaky_relu hardswish hardsigmoid hardtanh "
-    "logsigmoid quick_gelu softsign tanhshrink square glu threshold prelu".split()
+ACTIVATIONS = _names(
+    "relu relu6 gelu silu swish mish sigmoid tanh softplus elu celu selu leaky_relu hardswish hardsigmoid "
+    "hardtanh logsigmoid quick_gelu softsign tanhshrink square glu threshold prelu"
 )
-UNARY = frozenset("neg abs exp log sqrt rsqrt pow reciprocal sin cos".split())
-NORMS = frozenset("layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm normalize".split())
-POOLS = frozenset(
+UNARY = _names("neg abs exp log sqrt rsqrt pow reciprocal sin cos")
+NORMS = _names("layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm normalize")
+POOLS = _names(
     "mean sum max amax avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool1d max_pool2d "
-    "adaptive_max_pool2d interpolate upsample".split()
+    "adaptive_max_pool2d interpolate upsample"
 )
-FUSED_ATTENTION = frozenset(
-    "scaled_dot_product_attention flash_attn_func flash_attn_varlen_func flex_attention "
-    "memory_efficient_attention".split()
+FUSED_ATTENTION = _names(
+    "scaled_dot_product_attention flash_attn_func flash_attn_varlen_func flex_attention memory_efficient_attention"
 )
 MULTI_HEAD = "multi_head_attention_forward"
 TENSOR_NAMES = "tensors"  # its argument that names its inputs, in order
-CONVOLUTIONS = frozenset("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d".split())
+CONVOLUTIONS = _names("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d")
 # Multiply an activation with a parameter.
-PROJECTIONS = frozenset("linear embedding embedding_bag bilinear".split()) | CONVOLUTIONS
+PROJECTIONS = _names("linear embedding embedding_bag bilinear") | CONVOLUTIONS
 # Multiply two operands: a projection where one of them comes from parameters alone.
-PRODUCTS_OF_MATRICES = frozenset("matmul mm bmm addmm baddbmm addbmm einsum tensordot mv".split())
-SOFTMAX = frozenset("softmax _softmax log_softmax".split())
+PRODUCTS_OF_MATRICES = _names("matmul mm bmm addmm baddbmm addbmm einsum tensordot mv")
+SOFTMAX = _names("softmax _softmax log_softmax")
 # A random, filled or counted tensor: no input of the model reaches it.
-SOURCES = frozenset("input parameter constant output".split())
+SOURCES = _names("input parameter constant output")
 
 
 def is_elementwise(op: str) -> bool:

@@ -218,7 +218,8 @@ _Layout = tuple[str, tuple[str, ...], dict[str, int], Callable[[Iterable[int]], 
 def _decode_layout(row: list[Any], strings: list[str]) -> _Layout:
     kind, bases, numbers, parameters = row
     known = [
-        (name, tuple(shape), dtype, Init(value, strings[place] or None)) for name, shape, dtype, value, place in parameters
+        (name, tuple(shape), dtype, Init(value, strings[place] or None))
+        for name, shape, dtype, value, place in parameters
     ]
 
     def make(storages: Iterable[int]) -> tuple[Parameter, ...]:
