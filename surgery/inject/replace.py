@@ -11,13 +11,15 @@ from pathlib import Path
 
 from surgery.diagnostics import Diagnostic, SurgeryError
 
+_EXPORTED = ("adapter_config.json", "adapter_model.safetensors", "model.safetensors")
+
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """A temporary sibling to write into; it takes the folder's place when the block ends, and is removed if it fails.
 
     Missing parents are made. Raises SurgeryError (E0514) where the file system refuses, and for a path that is a
-    file or a folder of something else: only an empty folder or one that holds adapters or a merged model is replaced.
+    file or a folder of something else: only an empty folder, or one that holds nothing but an export, is replaced.
     """
     try:
         _check_replaceable(folder)
@@ -38,8 +40,15 @@ def _check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise SurgeryError(_cannot(folder, "it is a file"))
-    if any(folder.iterdir()) and not any(folder.rglob("adapter_config.json")) and not any(folder.glob("*.safetensors")):
+    if not all(_is_exported(entry) for entry in folder.iterdir()):
         raise SurgeryError(_cannot(folder, "it holds other files, and would be replaced"))
+
+
+def _is_exported(entry: Path) -> bool:
+    """A file of an export, or the folder of one of several adapters."""
+    if entry.is_dir():
+        return any(entry.iterdir()) and all(inner.name in _EXPORTED for inner in entry.iterdir())
+    return entry.name in _EXPORTED
 
 
 def _swap(temporary: Path, folder: Path) -> None:

@@ -140,7 +140,7 @@ def test_a_changed_set_is_an_error(plan_for):
     plan = plan_for(model, TARGETS)
     adapted = apply(model, plan)
     base_model(adapted).proj_out.weight.requires_grad_(True)
-    with pytest.raises(SurgeryError, match="`base_model.model.proj_out.weight` requires a gradient"):
+    with pytest.raises(SurgeryError, match=r"`base_model\.model\.proj_out\.weight` requires a gradient"):
         verify(adapted, plan, dit_inputs())
 
 
