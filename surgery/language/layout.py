@@ -102,7 +102,7 @@ class Layout:
         if not self._is_in_braces():
             return False
         type = self.pieces[index].type
-        return type in _PARTS or (type == "NAME" and self._after(index) in ("EQUAL", "LIMIT", "LBRACE"))
+        return type in _PARTS or type == "KEY" or (type == "NAME" and self._after(index) in ("LIMIT", "LBRACE"))
 
     def _is_part(self, index: int) -> bool:
         """Whether a part of a body starts here: each has a line of its own in an opened one."""

@@ -18,7 +18,7 @@ _LANDMARK = re.compile(
     r'(?P<string>"(?:\\.|[^"\\\n])*")|(?P<comment>#[^\n]*)|(?P<bracket>[()\[\]{}])|(?P<quote>"[^\n]*)'
     rf"|^[ \t]*(?P<statement>(?:{'|'.join(STATEMENTS + RESERVED_STATEMENTS)})\b)"
     # An unindented word before another word looks like a statement whose keyword is mistyped.
-    r"|^(?P<mistyped>(?!surg\b|expect\b|because\b|when\b|overrides\b|and\b|or\b|not\b)[A-Za-z]\w*[ \t]+[\w{\"])",
+    r"|^(?P<mistyped>(?!surg\b|expect\b|because\b|when\b|overrides\b|and\b|or\b|not\b)[A-Za-z]\w*(?=[ \t]+[\w{\"]))",
     re.MULTILINE,
 )
 

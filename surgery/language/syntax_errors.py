@@ -13,6 +13,7 @@ from surgery.language.nearest import did_you_mean
 
 _WORDS = {
     "NAME": "a name",
+    "KEY": "a setting such as `rank = 16`",
     "TEXT": "a string in double quotes",
     "NUMBER": "a number",
     "REFERENCE": "a class or function such as `package.module:Name`",
