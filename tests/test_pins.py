@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
+import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -22,7 +22,9 @@ def requirements_in(name: str) -> list[Requirement]:
 PINS = {canonicalize_name(r.name): r for r in requirements_in("constraints.txt")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED = [
-    Requirement(text) for text in (*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), []))
+    Requirement(text)
+    for group in (PROJECT["dependencies"], *PROJECT["optional-dependencies"].values())
+    for text in group
 ]
 
 
