@@ -45,8 +45,9 @@ def separated(item: st.SearchStrategy[Tokens], separator: str, least: int = 1) -
 
 def extend_values(inner: st.SearchStrategy[Tokens]) -> st.SearchStrategy[Tokens]:
     return st.one_of(
-        joined(inner, st.sampled_from(["+", "-", "*", "/", "==", "and", "or"]), inner),
-        joined("(", inner, ")"),
+        joined(inner, st.sampled_from(["+", "-", "*", "/", "and", "or"]), inner),
+        joined("(", inner, st.sampled_from(["==", "!=", "<", ">="]), inner, ")"),
+        joined("(", "not", inner, ")"),
         joined("-", "(", inner, ")"),
         joined("[", separated(inner, ",", 0), "]"),
     )
