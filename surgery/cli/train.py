@@ -101,11 +101,10 @@ def _or_none(kind: Any) -> Any:
 
 def run(args: argparse.Namespace) -> int:
     """Train; the last line printed says what it came to."""
-    config = TrainConfig(**{knob.name: _value(args, knob.name) for knob in fields(TrainConfig)})
+    config = config_of(args)
     spec, plan = _plan(args)
 
-    from surgery.capturing.build import allow_local_modules
-    from surgery.capturing.from_spec import build_model
+    from surgery.capturing.build import allow_local_modules, build_model
     from surgery.training import load_task, train
 
     allow_local_modules()
@@ -115,9 +114,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _value(args: argparse.Namespace, name: str) -> Any:
-    value = getattr(args, name)
-    return tuple(value) if isinstance(value, list) else value
+def config_of(args: argparse.Namespace) -> TrainConfig:
+    """The settings that the flags give. Raises SurgeryError (E0515) with all that is wrong with them."""
+    given = {knob.name: getattr(args, knob.name) for knob in fields(TrainConfig)}
+    return TrainConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
 
 def _plan(args: argparse.Namespace) -> tuple[Any, Any]:

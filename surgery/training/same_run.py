@@ -19,8 +19,7 @@ def check_plan(recorded: Plan, plan: Plan, place: str) -> None:
     """
     lines = change_lines(compare(plan, lock_of(recorded)))
     if lines:
-        was, now = recorded.fingerprints.spec, plan.fingerprints.spec
-        spec = [f"fingerprint of the spec: {was} -> {now}"] if was != now else []
+        spec = ["the fingerprint of the spec"] if recorded.fingerprints.spec != plan.fingerprints.spec else []
         raise SurgeryError(
             Diagnostic(
                 "E0512",

@@ -227,9 +227,7 @@ def _scalars(loss: Any, step: int) -> Mapping[str, torch.Tensor]:
 
 
 def _stopped(step: int, reason: str, help: str = "") -> SurgeryError:
-    default = (
-        "lower the learning rate, lengthen the warm-up, or look at the batch; then go on from the last save: `--resume`"
-    )
+    default = "look at the batch and correct the task, then `--resume`; or start again with a lower learning rate"
     return SurgeryError(
         Diagnostic(
             "E0516",

@@ -10,10 +10,20 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 import surgery
 
 PROJECT = Path(__file__).parent / "project"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take far longer than so small a model."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

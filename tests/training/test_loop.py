@@ -67,8 +67,8 @@ def test_a_run_learns_and_leaves_the_base_model_alone(tiny, plan, tmp_path):
     frozen = [name for name in before if "encoder.layer.1.output.LayerNorm" not in name]
     assert len(frozen) == len(before) - 2
     assert all(torch.equal(after[name], before[name]) for name in frozen)
-    moved = tensors(tmp_path / "adapter_20").items() ^ tensors(tmp_path / "adapter_40").items()
-    assert {name for name, _ in moved} == set(tensors(result.adapter))
+    halfway, end = tensors(tmp_path / "adapter_20"), tensors(result.adapter)
+    assert not any(torch.equal(halfway[name], end[name]) for name in end)
 
 
 def test_the_saved_adapters_are_plain_peft_directories(tiny, plan, tmp_path):
