@@ -45,5 +45,9 @@ def _page(code: str) -> str:
 
         helps = did_you_mean(code.upper(), CODES) if code[:1].upper() in "EW" else ()
         hint = "give a module too, `surgery explain F.surg MODULE`, or a code, `surgery explain E0301`"
-        raise SurgeryError(Diagnostic("E0204", f"`{code}` is no diagnostic code", helps=(*helps, hint)))
+        raise SurgeryError(
+            Diagnostic(
+                "E0204", f"`{code}` is no diagnostic code", place=f"surgery explain {code}", helps=(*helps, hint)
+            )
+        )
     return CODES[code.upper()].page

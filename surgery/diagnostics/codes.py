@@ -97,7 +97,6 @@ CODES: dict[str, Code] = {
         "E0514": "file cannot be written",
         "E0515": "training cannot start",
         "E0516": "training stopped",
-        "E0517": "damaged plan",
         "E0518": "weights do not fit the model",
         # Lints
         "W0901": "target without expect",
@@ -106,7 +105,7 @@ CODES: dict[str, Code] = {
         "W0904": "unused definition",
         "W0905": "protection covers nothing",
         "W0906": "no gradient reaches the adapters",
-        "W0907": "target switched off",
+        "W0907": "every target is switched off",
         "W0908": "reach is not known",
     }.items()
 }

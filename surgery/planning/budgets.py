@@ -80,8 +80,8 @@ def _exceeded(setting: tree.Setting, limit: Limit, sites: Sequence[Site], totals
         notes.append(f"`train` trains {totals.trained:,} parameters in full")
     return Diagnostic(
         "E0303",
-        f"the plan's {limit.name} is {limit_text(limit.actual, limit.unit)},"
-        f" more than the budget of {limit_text(limit.limit, limit.unit)}",
+        f"the {'adapter' if limit.name == 'adapter' else 'trainable parameters'} would come to"
+        f" {limit_text(limit.actual, limit.unit)}, more than the budget of {limit_text(limit.limit, limit.unit)}",
         setting.span,
         label=f"the plan has {limit_text(limit.actual, limit.unit)}",
         notes=tuple(notes),

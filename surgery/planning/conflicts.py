@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from surgery.diagnostics import Diagnostic, Diagnostics, Label
 from surgery.graph import Graph
 from surgery.language import tree
+from surgery.language.nearest import listed
 from surgery.planning.claims import Claim
 from surgery.planning.matching import ModuleTree
 from surgery.planning.words import counted, shown, some
@@ -40,7 +41,7 @@ def _overriding(claims: Iterable[Claim]) -> dict[str, set[str]]:
     """For each target, those it overrides, directly or through another."""
     above = {c.name: {w.name for w in c.statement.overrides} for c in claims if isinstance(c.statement, tree.Target)}
     for middle in above:
-        for name, below in above.items():
+        for below in above.values():
             if middle in below:
                 below |= above[middle]
     return above
@@ -53,10 +54,10 @@ def _winner(names: Sequence[str], above: Mapping[str, set[str]]) -> str | None:
 
 def _clash(claims: Sequence[Claim], paths: Sequence[str]) -> Diagnostic:
     first, second, *_ = claims
-    names = " and ".join(f"`{claim.name}`" for claim in claims)
+    names = listed(claim.name for claim in claims)
     return Diagnostic(
         "E0302",
-        f"targets {names} claim the same {counted(len(paths), 'module')}",
+        f"targets {names} {'both' if len(claims) == 2 else 'all'} claim {counted(len(paths), 'module')}",
         second.span,
         label=f"selects {some(paths)}",
         labels=tuple(Label(claim.span, f"`{claim.name}` claims them too") for claim in claims if claim is not second),

@@ -86,6 +86,6 @@ def _part_text(part: Part) -> str:
     if len(part) == 1:
         return str(part[0])
     step = part[1] - part[0]
-    if part == tuple(range(part[0], part[-1] + 1, step)):
+    if part == tuple(range(part[0], part[-1] + 1, step)) and (step == 1 or len(part) > 2):
         return f"[{part[0]}:{part[-1] + 1}]" if step == 1 else f"[{part[0]}:{part[-1] + 1}:{step}]"
     return "{" + ",".join(map(str, part)) + "}"

@@ -159,14 +159,14 @@ class Plan(Record):
 
 
 def read_plan(path: Path | str) -> Plan:
-    """A plan from its JSON file. Raises SurgeryError: E0501 if it cannot be read, E0517 if it is not a plan."""
+    """A plan from its JSON file. Raises SurgeryError: E0501 if it cannot be read, or is not a plan."""
     text = read_text(path, what="plan", help="write one with `surgery plan F.surg --out FILE`")
     try:
         return Plan.model_validate_json(text)
     except ValidationError as error:
         raise SurgeryError(
             Diagnostic(
-                "E0517",
+                "E0501",
                 f"not a plan of format {FORMAT_VERSION}: {first_problem(error)}",
                 place=str(path),
                 helps=("write it again with `surgery plan F.surg --out FILE`",),

@@ -153,11 +153,11 @@ def _lint(spec: LoadedSpec, claims: Claims, found: Diagnostics) -> None:
     """W0901 for targets that nothing counts, W0907 if no target is on."""
     has_lock = spec.lock_path.exists()
     for claim in claims.targets:
-        if claim.statement.expect is None and not has_lock:
+        if claim.modules and claim.statement.expect is None and not has_lock:
             found.add(
                 Diagnostic(
                     "W0901",
-                    f"{claim.subject} has no `expect`, and there is no lock",
+                    f"{claim.subject} has no `expect`, and no lock counts its modules yet",
                     claim.span,
                     label=f"selects {len(claim.modules):,} today",
                     helps=(f"add `expect {len(claim.modules)}`, or accept the plan with `surgery lock`",),

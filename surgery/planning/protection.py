@@ -47,13 +47,15 @@ def resolve_guard(selector: Selector, never: tree.Never) -> Guard:
     A set of modules none of which has parameters of its own, such as `never path("encoder")`, protects what is
     inside them: taken by the letter it would protect nothing at all.
     """
+    before = len(selector.found)
     chosen = selector(never.value)
+    is_explained = len(selector.found) > before
     yes, maybe = chosen.yes, dict(chosen.maybe)
     if yes and not any(selector.graph[path].parameters for path in yes):
         yes |= selector.tree.inside(yes)
         maybe = {path: why for path, why in maybe.items() if path not in yes}
     covers = selector.ordered(yes)
-    if not chosen.possible and never.expect is None:
+    if not chosen.possible and not is_explained and never.expect is None:
         selector.found.add(_idle(never))
     if never.expect:
         check_expect(selector, never.expect, covers, f"protection `{selector_text(never.value)}`", never.value.span)

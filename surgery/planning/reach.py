@@ -29,10 +29,19 @@ def check_reach(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> No
         unknown += having("unknown", lambda path: graph[path].unreached)
         if unknown := list(dict.fromkeys(unknown)):
             found.add(_unknown(graph, claim, unknown))
-    idle = [claim for claim in claims if any(graph[path].gradient.answer == "no" for path in claim.modules)]
+    _check_gradient(graph, claims, found)
+
+
+def _check_gradient(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> None:
+    """W0906, once for all targets: what cuts one of them off, such as a zero output layer, cuts off most."""
+
+    def is_cut(path: str) -> bool:
+        return graph[path].gradient.answer == "no" and graph[path].unreached.answer == "no"
+
+    cut = [claim.narrowed(filter(is_cut, claim.modules)) for claim in claims]
+    idle = [claim for claim in cut if claim.modules]
     if idle:
-        cut = [path for claim in idle for path in claim.modules if graph[path].gradient.answer == "no"]
-        found.add(_idle(graph, idle, cut))
+        found.add(_idle(graph, idle, [path for claim in idle for path in claim.modules]))
 
 
 def _notes(paths: Sequence[str], evidence: Callable[[str], str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from surgery.planning.changes import Changes, Pair
 from surgery.planning.evidence import by_evidence
 from surgery.planning.grouping import group_paths
 from surgery.planning.plan import Plan, Protection, Site
-from surgery.planning.words import bytes_text, counted, limit_text, share_text
+from surgery.planning.words import bytes_text, counted, limit_text, settings_text, share_text, value_text
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -70,19 +70,11 @@ def _header(plan: Plan, ink: Ink) -> Iterator[str]:
     versions = ", ".join(f"{name} {version}" for name, version in plan.fingerprints.versions.items())
     yield f"  graph  {_short(plan.fingerprints.graph)}" + (f"  captured with {versions}" if versions else "")
     if plan.params:
-        yield f"  param  {'  '.join(f'{name} = {_value_text(value)}' for name, value in plan.params.items())}"
+        yield f"  param  {'  '.join(f'{name} = {value_text(value)}' for name, value in plan.params.items())}"
 
 
 def _short(fingerprint: str) -> str:
     return fingerprint[: len("sha256:") + 12]
-
-
-def _value_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _targets(plan: Plan, ink: Ink) -> Iterator[list[str]]:
@@ -107,16 +99,9 @@ def _site_rows(sites: Sequence[Site]) -> Iterator[list[str]]:
             str(group),
             counted(len(group), "site"),
             f"{first.kind} {shape}",
-            f"{first.method} {_settings_text(first.settings)} scale {first.scale:g}",
+            f"{first.method} {settings_text(first.settings)} scale {first.scale:g}",
             f"+{first.added * len(group):,}",
         ]
-
-
-def _settings_text(settings: dict[str, Any]) -> str:
-    """Settings that say something: what is off, or starts as usual, is left out."""
-    usual = (False, None)
-    said = {name: value for name, value in settings.items() if value not in usual and (name, value) != ("init", True)}
-    return " ".join(f"{name}={_value_text(value)}" for name, value in said.items())
 
 
 def _table(rows: Iterable[Sequence[str]], lead: str) -> list[str]:
@@ -235,7 +220,7 @@ def _fields_text(fields: dict[str, Pair]) -> str:
 
 
 def _pair_text(pair: Pair) -> str:
-    old, new = (_short(value) if str(value).startswith("sha256:") else _value_text(value) for value in pair)
+    old, new = (_short(value) if str(value).startswith("sha256:") else value_text(value) for value in pair)
     return f"{old} -> {new}"
 
 

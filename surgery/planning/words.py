@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from surgery.language import tree
 
@@ -47,3 +48,19 @@ def limit_text(value: float, unit: str) -> str:
     if unit == "share":
         return share_text(value)
     return bytes_text(value) if unit == "bytes" else f"{value:,.0f} parameters"
+
+
+def value_text(value: Any) -> str:
+    """A setting's or param's value as a `.surg` file writes it, large counts with commas."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings that say something: what is off, or starts as usual, is left out."""
+    usual = (False, None)
+    said = {name: value for name, value in settings.items() if value not in usual and (name, value) != ("init", True)}
+    return " ".join(f"{name}={value_text(value)}" for name, value in said.items())

@@ -75,6 +75,7 @@ def toy_modules() -> Iterator[Module]:
     yield linear("experts.0", 5)
     yield linear("experts.1", 6, unreached=routed, calls=0)
     yield linear("loaded", 7, UNKNOWN)
+    yield linear("cut_off", 10, gradient=Fact("no", "every way out is multiplied by zero"))
     yield linear("doubtful", 8, unknown_roles={"modulation": "its product with the stream is not traced; toy.py:60"})
     yield Module("head", "Linear", ("Linear",), (embedding,), calls=1, tied=("embed",))
     yield linear("proj_out", 9, ZERO, roles={"output_head": "linear -> output"})

@@ -38,4 +38,4 @@ def test_a_file_that_is_no_plan(tmp_path: Path, text: str) -> None:
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(SurgeryError) as raised:
         read_plan(tmp_path / "plan.json")
-    assert [diagnostic.code for diagnostic in raised.value.diagnostics] == ["E0517"]
+    assert [diagnostic.code for diagnostic in raised.value.diagnostics] == ["E0501"]

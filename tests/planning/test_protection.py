@@ -108,8 +108,8 @@ def test_covering_nothing_is_a_lint(plan_of: PlanOf) -> None:
 def test_an_applyable_plan_touches_nothing_protected(toy: Graph, plan_of: PlanOf, data: st.DataObject) -> None:
     paths = st.lists(st.sampled_from([path for path in toy if path]), min_size=1, max_size=4, unique=True)
     guarded, chosen, trained = ("path(" + ", ".join(f'"{path}"' for path in data.draw(paths)) + ")" for _ in range(3))
-    text = f"never {guarded}\ntarget t {{ select {chosen} & kind(Linear)  lora {{ r = 1 }} }}\ntrain {{ select {trained} }}"
-    plan = plan_of(text).plan
+    adapt = f"target t {{ select {chosen} & kind(Linear)  lora {{ r = 1 }} }}"
+    plan = plan_of(f"never {guarded}\n{adapt}\ntrain {{ select {trained} }}").plan
     covered = {path for guard in plan.never for path in guard.covers}
     touched = {site.path for site in plan.sites} | set(plan.trained)
     storages = {p.storage for path in covered for p in toy[path].parameters}

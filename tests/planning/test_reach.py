@@ -14,9 +14,10 @@ from surgery.planning.planner import Planned
     ("path", "expected"),
     [
         ("mha.out_proj", [("E0305", "mha.out_proj: its weight is read by multi_head_attention_forward;")]),
-        ("unused", [("E0306", "unused: never called"), ("W0906", "unused: never called")]),
+        ("unused", [("E0306", "unused: never called")]),
         ("experts.1", [("W0908", "experts.1: its siblings ran; toy.py:50 decides")]),
         ("experts.0", []),
+        ("cut_off", [("W0906", "cut_off: every way out is multiplied by zero")]),
     ],
 )
 def test_findings(plan_of: Callable[..., Planned], path: str, expected: list[tuple[str, str]]) -> None:

@@ -49,7 +49,10 @@ BLOCKS = range(4)
         ("where(parameters >= 80)", {"embed", "head"}),
         ('where(out_features == 8) & path("blocks.0.ff.*")', {"blocks.0.ff.0", "blocks.0.ff.2"}),
         ('where(not out_features > 8) & path("blocks.0.ff.*")', {"blocks.0.ff.0", "blocks.0.ff.2"}),
-        ('where(groups == 2 or out_features == 8) & path("*")', {"time", "unused", "loaded", "doubtful", "proj_out"}),
+        (
+            'where(groups == 2 or out_features == 8) & path("*")',
+            {"time", "unused", "loaded", "cut_off", "doubtful", "proj_out"},
+        ),
         ("tied", {"embed", "head"}),
         ("unreached", {"unused"}),
         ('all - inside(path("blocks", "mha", "experts")) - kind(Linear)', {"", "embed", "blocks", "mha", "experts"}),
