@@ -89,7 +89,7 @@ def nodes_of(recorder: Recorder) -> tuple[Node, ...]:
             module=node.meta["module"],
             inputs=tuple(numbers[source] for source in _sources(node)),
             arguments=_arguments(node),
-            target=str(node.target) if node.op in ("placeholder", "get_attr") else "",
+            target=node.meta.get("target", ""),
             shape=node.meta.get("shape", ()),
             dtype=node.meta.get("dtype", ""),
             place=node.meta["place"],

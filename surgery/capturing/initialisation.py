@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,9 @@ class InitRecorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = function_name(func)
+        if name == "bool" and sys._getframe(1).f_code.co_filename == torch.nn.init.__file__:
+            # `trunc_normal_` draws until no value is out of bounds. Fake tensors have none: one draw will do.
+            return False
         subject = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
         before = self._made.get(_address(subject)) if isinstance(subject, torch.Tensor) else None
         result = func(*args, **kwargs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, is_dataclass
@@ -136,7 +137,8 @@ class Recorder(TorchFunctionMode):
         if node is None:
             name = self._names.get(id(tensor))
             node = self.graph.create_node("get_attr", name or f"constant_{len(self._alive)}")
-            node.meta = {"name": "parameter" if name else "constant", "module": self._running[-1], "place": ""}
+            kind = "parameter" if name else "constant"
+            node.meta = {"name": kind, "module": self._running[-1], "place": "", "target": name or ""}
             _describe(node, tensor)
             self._remember(tensor, node)
         return node
@@ -153,8 +155,8 @@ class Recorder(TorchFunctionMode):
             for name, tensor in named_tensors((*args, dict(kwargs))):
                 if id(tensor) in self._nodes:
                     continue
-                node = self.graph.create_node("placeholder", name)
-                node.meta = {"name": "input", "module": "", "place": ""}
+                node = self.graph.placeholder("input_" + re.sub(r"\W", "_", name))
+                node.meta = {"name": "input", "module": "", "place": "", "target": name}
                 _describe(node, tensor)
                 self._remember(tensor, node)
 
