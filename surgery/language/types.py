@@ -60,9 +60,6 @@ def check_types(spec: tree.Spec, found: Diagnostics) -> None:
                 checker.want("boolean", node.condition)
             case tree.Target() | tree.Train() if node.when is not None:
                 checker.want("boolean", node.when)
-            case tree.Tensor():
-                for size in (*node.shape, *([node.below] if node.below is not None else [])):
-                    checker.want("number", size)
             case tree.Setting():
                 checker.type(node.value)
     _check_counts(spec, found)

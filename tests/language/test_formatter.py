@@ -70,7 +70,8 @@ def test_empty_lines_are_kept_one_at_a_time() -> None:
 
 
 def test_comments_stay_where_they_were() -> None:
-    text = "# top\n\nsurg 1  # edition\n# above\nlet a = all  # beside\nmodel m:C {\n  # inside\n  b = 1  # why\n\n  # last\n}\n# end\n"
+    text = "# top\n\nsurg 1  # edition\n# above\nlet a = all  # beside\n"
+    text += "model m:C {\n  # inside\n  b = 1  # why\n\n  # last\n}\n# end\n"
     assert formatted(text) == text
 
 

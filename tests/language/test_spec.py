@@ -98,7 +98,7 @@ def test_malformed_overrides_of_the_command_line(text: str) -> None:
 
 
 def test_expressions_are_evaluated_with_params_and_counts(tmp_path: Path) -> None:
-    spec = loaded(tmp_path, SPEC.replace("expect rank / 4", "expect 4 * count(path(\"x\")) - rank"))
+    spec = loaded(tmp_path, SPEC.replace("expect rank / 4", 'expect 4 * count(path("x")) - rank'))
     (let,), (target,) = spec.tree.lets, spec.tree.targets
     assert let.expect
     assert spec.evaluate(let.expect.low, count=lambda selected: 22 if isinstance(selected, tree.Paths) else 0) == 72
