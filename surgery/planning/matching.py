@@ -70,9 +70,9 @@ class ModuleTree:
         """The modules whose path the glob matches. The model itself, which has no path, is never one of them."""
         return self._walk(_ROOT, glob.segments) - _ROOT
 
-    def complaints(self, glob: Glob) -> Iterator[Diagnostic]:
-        """E0201 if the glob matches nothing, else E0202 for each of its alternatives that matches nothing."""
-        if not self.match(glob):
+    def complaints(self, glob: Glob, matched: frozenset[str]) -> Iterator[Diagnostic]:
+        """E0201 if the glob `matched` nothing, else E0202 for each of its alternatives that matches nothing."""
+        if not matched:
             helps = self._suggestion(glob.segments)
             yield Diagnostic(
                 "E0201", f'no module matches "{glob.text}"', glob.span, label="matches nothing", helps=helps

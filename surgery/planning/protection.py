@@ -44,24 +44,31 @@ class Guard:
 def resolve_guard(selector: Selector, never: tree.Never) -> Guard:
     """What a `never` covers. W0905 if that is nothing, E0203 if it is not what its `expect` says.
 
-    A set of modules none of which has parameters of its own, such as `never path("encoder")`, protects what is
-    inside them: taken by the letter it would protect nothing at all.
+    A module without parameters of its own, named by path or class as in `never path("encoder")`, stands for what is
+    inside it: taken by the letter the protection would protect nothing.
     """
     before = len(selector.found)
     chosen = selector(never.value)
     is_explained = len(selector.found) > before
     yes, maybe = chosen.yes, dict(chosen.maybe)
-    if yes and not any(selector.graph[path].parameters for path in yes):
-        yes |= selector.tree.inside(yes)
+    lets = {let.name.name: let.value for let in selector.spec.tree.lets}
+    if _is_by_name(never.value, lets):
+        yes |= selector.tree.inside(path for path in yes if not selector.graph[path].parameters)
         maybe = {path: why for path, why in maybe.items() if path not in yes}
     covers = selector.ordered(yes)
     if not chosen.possible and not is_explained and never.expect is None:
         selector.found.add(_idle(never))
     if never.expect:
         check_expect(selector, never.expect, covers, f"protection `{selector_text(never.value)}`", never.value.span)
-    lets = {let.name.name: let.value for let in selector.spec.tree.lets}
     evidence = {path: text for path in covers if (text := evidence_in(never.value, selector.graph[path], lets))}
     return Guard(never, covers, maybe, evidence)
+
+
+def _is_by_name(node: tree.Set, lets: Mapping[str, tree.Set]) -> bool:
+    """Whether a set is nothing but paths or classes. Where facts or `-` shape it, it is meant by the letter."""
+    while isinstance(node, tree.LetName):
+        node = lets[node.name]
+    return isinstance(node, (tree.Paths, tree.Kinds))
 
 
 def _idle(never: tree.Never) -> Diagnostic:

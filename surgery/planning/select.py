@@ -119,8 +119,9 @@ class Selector:
         except SurgeryError as error:
             self.found.extend(error.diagnostics)
             return Selection()
-        self.found.extend(self.tree.complaints(glob))
-        return Selection(self.tree.match(glob))
+        matched = self.tree.match(glob)
+        self.found.extend(self.tree.complaints(glob, matched))
+        return Selection(matched)
 
     def _kind(self, word: tree.Word) -> Selection:
         found = self._fact(("kind", word.name))

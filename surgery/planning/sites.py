@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
@@ -24,18 +25,29 @@ def build_sites(
     Emits what is wrong with a method's settings (E0401 to E0405), modules that a method refuses (E0404),
     and the method's advice (W0902, W0903). A target whose method has errors gets no sites.
     """
-    sites: list[Site] = []
-    groups = _AdapterGroups()
+    resolved = []
     for claim in claims:
         assert isinstance(claim.statement, tree.Target)
-        resolved = resolve_method(spec, claim.statement.method, found)
-        if resolved and claim.modules:
-            method, settings = resolved
-            adapter = groups.name_for(method, settings, claim.name)
-            sites += _sites_of(graph, claim, method, settings, adapter, found)
+        how = resolve_method(spec, claim.statement.method, found)
+        if how and claim.modules:
+            resolved.append(_Resolved(claim, *how))
+    sites: list[Site] = []
+    adapters = []
+    for name, members in _adapter_groups(resolved).items():
+        own = [site for member in members for site in _sites_of(graph, member, name, found)]
+        adapters.append(_adapter(name, members[0], own))
+        sites += own
     order = {path: at for at, path in enumerate(graph)}
-    sites.sort(key=lambda site: order[site.path])
-    return groups.finish(sites)
+    return sorted(sites, key=lambda site: order[site.path]), adapters
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """A claim with the method and all settings that its target names."""
+
+    claim: Claim
+    method: Method
+    settings: Mapping[str, Any]
 
 
 def resolve_method(spec: LoadedSpec, node: tree.Method, found: Diagnostics) -> tuple[Method, dict[str, Any]] | None:
@@ -54,9 +66,8 @@ def resolve_method(spec: LoadedSpec, node: tree.Method, found: Diagnostics) -> t
     return None if any(problem.is_error for problem in problems) else (method, settings)
 
 
-def _sites_of(
-    graph: Graph, claim: Claim, method: Method, settings: Mapping[str, Any], adapter: str, found: Diagnostics
-) -> list[Site]:
+def _sites_of(graph: Graph, resolved: _Resolved, adapter: str, found: Diagnostics) -> list[Site]:
+    claim, method, settings = resolved.claim, resolved.method, resolved.settings
     refused: dict[str, list[str]] = {}
     advised: dict[tuple[str, str], list[str]] = {}
     sites = []
@@ -67,7 +78,7 @@ def _sites_of(
             continue
         for advice in method.advice(module, settings):
             advised.setdefault(advice, []).append(path)
-        sites.append(_site(claim, module, method, settings, adapter))
+        sites.append(_site(resolved, module, adapter))
     for reason, paths in refused.items():
         found.add(_refusal(graph, claim, method, reason, paths))
     for (code, text), paths in advised.items():
@@ -75,7 +86,8 @@ def _sites_of(
     return sites
 
 
-def _site(claim: Claim, module: Module, method: Method, settings: Mapping[str, Any], adapter: str) -> Site:
+def _site(resolved: _Resolved, module: Module, adapter: str) -> Site:
+    claim, method, settings = resolved.claim, resolved.method, resolved.settings
     return Site(
         path=module.path,
         kind=module.kind,
@@ -114,30 +126,28 @@ def _advice(claim: Claim, code: str, text: str, paths: Sequence[str]) -> Diagnos
     )
 
 
-class _AdapterGroups:
-    """Named PEFT adapters: one for each method and set of settings that a PEFT adapter has only once."""
+def _adapter_groups(resolved: Sequence[_Resolved]) -> dict[str, list[_Resolved]]:
+    """The claims that one PEFT adapter can hold, by its name.
 
-    def __init__(self) -> None:
-        self._groups: dict[str, tuple[str, dict[str, Any]]] = {}
+    Those with the same method and the same settings but for rank and alpha share one. It has the name of its first
+    target; where there is a single one it is called `default`, as PEFT does.
+    """
+    groups: list[list[_Resolved]] = []
+    for one in resolved:
+        own = (one.method.name, one.method.per_adapter(one.settings))
+        group = next((g for g in groups if (g[0].method.name, g[0].method.per_adapter(g[0].settings)) == own), None)
+        if group is None:
+            groups.append([one])
+        else:
+            group.append(one)
+    return {"default": groups[0]} if len(groups) == 1 else {group[0].claim.name: group for group in groups}
 
-    def name_for(self, method: Method, settings: Mapping[str, Any], target: str) -> str:
-        """The name of the group these settings fall into: that of its first target."""
-        group = (method.name, method.per_adapter(settings))
-        return next((name for name, known in self._groups.items() if known == group), None) or self._add(target, group)
 
-    def _add(self, target: str, group: tuple[str, dict[str, Any]]) -> str:
-        self._groups[target] = group
-        return target
-
-    def finish(self, sites: Sequence[Site]) -> tuple[list[Site], list[Adapter]]:
-        """The sites and the adapters that have any. A single adapter is called `default`, as PEFT does."""
-        used = [name for name in self._groups if any(site.adapter == name for site in sites)]
-        names = {name: name for name in used} if len(used) > 1 else dict.fromkeys(used, "default")
-        renamed = [site.model_copy(update={"adapter": names[site.adapter]}) for site in sites]
-        adapters = [self._adapter(name, names[name], renamed) for name in used]
-        return renamed, adapters
-
-    def _adapter(self, group: str, name: str, sites: Iterable[Site]) -> Adapter:
-        method, settings = self._groups[group]
-        own = [site for site in sites if site.adapter == name]
-        return Adapter(name=name, method=method, settings=settings, sites=len(own), added=sum(s.added for s in own))
+def _adapter(name: str, first: _Resolved, sites: Sequence[Site]) -> Adapter:
+    return Adapter(
+        name=name,
+        method=first.method.name,
+        settings=first.method.per_adapter(first.settings),
+        sites=len(sites),
+        added=sum(site.added for site in sites),
+    )

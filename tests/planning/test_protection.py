@@ -80,6 +80,8 @@ def test_a_container_stands_for_what_is_inside(plan_of: PlanOf) -> None:
     planned = plan_of('never path("blocks.0.attn")\n' + target('path("blocks.*.attn.to_q")', 4))
     assert [diagnostic.code for diagnostic in errors(planned)] == ["E0301"]
     assert "blocks.0.attn.to_q" in planned.plan.never[0].covers
+    assert "blocks.0.attn.to_q" in plan_of("never kind(Attention)\n" + target('path("time")', 1)).plan.never[0].covers
+    assert plan_of('never path("blocks.*") - path("blocks.0")\n' + target('path("blocks.1.ff.0")', 1)).plan.applyable
     assert plan_of('never all - path("**.to_q")\n' + target('path("blocks.*.attn.to_q")', 4)).plan.applyable
 
 
