@@ -14,6 +14,7 @@ from transformers.pytorch_utils import Conv1D
 from surgery.diagnostics import Diagnostic
 from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
+from surgery.planning.words import counted
 
 _CLASSES = (nn.Embedding, nn.Conv2d, nn.Conv1d, nn.Linear, Conv1D)
 _SHOWN = 5
@@ -56,7 +57,7 @@ def misfits(model: nn.Module, plan: Plan) -> Iterator[Diagnostic]:
     if differences:
         more = len(differences) - _SHOWN
         notes = differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-        yield _misfit(f"{len(differences)} of the plan's modules are not as planned in this model", notes)
+        yield _misfit(f"{counted(len(differences), 'module')} of the plan cannot be adapted as planned here", notes)
     total = count_parameters(model)
     if total != plan.totals.total:
         yield _misfit(

@@ -35,7 +35,7 @@ def gradients_at(model: Adapted, plan: Plan, inputs: Any) -> Gradients:
         return Gradients("reached", len(reached))
     zero = _zero_layers(base_model(model))
     blockers = _blockers(model, plan, inputs, silent, zero) if zero else {}
-    blocked = {path: f"its output is multiplied by {_named(blockers[path])}" for path in silent if path in blockers}
+    blocked = {path: f"kept from the outputs by {_named(blockers[path])}" for path in silent if path in blockers}
     missing = {path: _reason(path, ran) for path in silent if path not in blocked}
     return Gradients("missing" if missing else "blocked", len(reached), blocked, missing)
 
@@ -43,11 +43,11 @@ def gradients_at(model: Adapted, plan: Plan, inputs: Any) -> Gradients:
 def _reason(path: str, ran: set[str]) -> str:
     if path not in ran:
         return "its module never ran in this call"
-    return "it ran, and its output does not reach the outputs by a differentiable way"
+    return "no gradient comes back to it: its output is detached, unused, or multiplied by zero"
 
 
 def _named(families: list[str]) -> str:
-    return "frozen layers that are all zeros: " + ", ".join(f"`{family}`" for family in families)
+    return f"frozen layers that are all zeros ({', '.join(f'`{family}`' for family in families)})"
 
 
 def _run(model: Adapted, plan: Plan, inputs: Any) -> tuple[set[str], set[str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from surgery.diagnostics import Diagnostic
+from surgery.planning.words import counted
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ class Verification:
     def __str__(self) -> str:
         identity, gradients = self.identity, self.gradients
         lines = [
-            f"adapted   {self.sites} modules, exactly the planned ones; {self.added:,} parameters added as planned",
-            f"trained   {self.trainable:,} parameters require gradients, exactly the planned ones",
+            f"adapted   {counted(self.sites, 'module')}, with {self.added:,} parameters, exactly as planned",
+            f"trained   {self.trainable:,} parameters require gradients, exactly as planned",
             f"memory    {self.adapter_bytes:,} bytes of adapter ({self.planned_bytes:,} planned)",
             f"identity  {identity.status}: max abs difference to the base model {identity.difference:g}"
             + (f" ({identity.skipped})" if identity.skipped else ""),
-            f"gradient  {gradients.status}: reaches {gradients.reached} of {self.sites} adapters",
+            f"gradient  {gradients.status}: reaches {gradients.reached} of {counted(self.sites, 'adapted module')}",
         ]
         return "\n".join(lines)

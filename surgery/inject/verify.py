@@ -14,6 +14,7 @@ from surgery.inject.state import Adapted, adapter_state, base_model, layer_at, l
 from surgery.inject.verification import Gradients, Identity, Verification
 from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
+from surgery.planning.words import counted
 
 # The parameter that starts as zeros, which makes a fresh adapter add nothing.
 _ZERO_AT_START = ("lora_B", "lora_embedding_A", "hada_w2_b")
@@ -102,7 +103,7 @@ def _unreached(gradients: Gradients, plan: Plan) -> list[Diagnostic]:
         found.append(
             Diagnostic(
                 "E0510",
-                f"no gradient reaches {len(gradients.missing)} of {len(plan.sites)} adapters",
+                f"no gradient reaches {len(gradients.missing)} of {counted(len(plan.sites), 'adapted module')}",
                 notes=_listed(gradients.missing),
                 helps=("take these modules out of the targets, or verify with inputs that use them",),
             )
@@ -111,7 +112,7 @@ def _unreached(gradients: Gradients, plan: Plan) -> list[Diagnostic]:
         found.append(
             Diagnostic(
                 "W0906",
-                f"no gradient reaches {len(gradients.blocked)} of {len(plan.sites)} adapters yet",
+                f"no gradient reaches {len(gradients.blocked)} of {counted(len(plan.sites), 'adapted module')} yet",
                 notes=_listed(gradients.blocked),
                 helps=("load the pretrained weights, or train the layers that are all zeros: `train { select ... }`",),
             )

@@ -43,7 +43,7 @@ def _unknown(method: Method, name: str, place: Span) -> Diagnostic:
     if name in method.unsupported:
         return _unsupported(name, method.unsupported[name], place, ("take it out",))
     names = [setting.name for setting in method.settings]
-    close = get_close_matches(name, [*names, *(setting.field for setting in method.settings)], n=1, cutoff=0.5)
+    close = get_close_matches(name, [*names, *(setting.field for setting in method.settings)], n=1)
     help = f"did you mean `{close[0]}`? " if close else ""
     return Diagnostic(
         "E0402",

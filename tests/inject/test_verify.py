@@ -90,7 +90,7 @@ def test_modules_that_no_gradient_can_reach_are_errors_with_their_reasons(plan_f
     assert found.code == "E0510"
     assert "2 of 3" in found.message
     assert set(found.notes) == {
-        "it ran, and its output does not reach the outputs by a differentiable way: `detached`",
+        "no gradient comes back to it: its output is detached, unused, or multiplied by zero: `detached`",
         "its module never ran in this call: `idle`",
     }
 

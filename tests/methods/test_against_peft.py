@@ -117,7 +117,8 @@ def test_defaults_and_types_are_pefts(method):
     fields = {field.name: field for field in dataclasses.fields(config)}
     for setting in method.settings:
         default = fields[setting.field].default
-        assert setting.default == default and type(setting.default) is type(default)
+        assert setting.default == default
+        assert type(setting.default) is type(default)
         if setting.type == "choice":
             literals = {
                 value
