@@ -39,7 +39,7 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[
     """
     given = kwargs or {}
     try:
-        with _evaluating(model), _quiet():
+        with _evaluating(model):
             recorder = _record_fake(model, args, given, FakeTensorMode(allow_non_fake_inputs=True))
     except (SurgeryError, DataDependentOutputException, DynamicOutputShapeException) as error:
         # Some ops check more on fake tensors than they need on real ones.
@@ -123,7 +123,7 @@ def _record(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
     recorder = Recorder(names)
     recorder.inputs(args, kwargs)
     try:
-        with torch.enable_grad(), recorder.running(model), recorder:
+        with _quiet(), torch.enable_grad(), recorder.running(model), recorder:
             result = model(*args, **kwargs)
     except NEEDS_VALUES:
         raise
@@ -135,7 +135,7 @@ def _record(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No log of what fake tensors cannot do: the run on real ones, or a diagnostic, says it."""
+    """No log of what an op does not do on fake tensors: the run on real ones, or a diagnostic, says it."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -18,7 +18,7 @@ def load_weights(model: torch.nn.Module, path: Path | str) -> None:
 
     A key may be missing if another of the same storage (a tied weight) is there, and a buffer that the model makes
     for itself (a table of positions) may be in the file: older versions saved them. Raises SurgeryError: E0501 if
-    the file cannot be read, E0518 with the difference; then nothing was loaded.
+    the file cannot be read, E0517 with the difference; then nothing was loaded.
     """
     try:
         loaded = load_file(path)
@@ -45,7 +45,7 @@ def load_weights(model: torch.nn.Module, path: Path | str) -> None:
     if notes:
         help = "give the checkpoint of this very model, its keys without a prefix"
         raise SurgeryError(
-            Diagnostic("E0518", "the weights do not fit the model", place=str(path), notes=notes, helps=(help,))
+            Diagnostic("E0517", "the weights do not fit the model", place=str(path), notes=notes, helps=(help,))
         )
     model.load_state_dict(loaded, strict=False)
 

@@ -97,7 +97,7 @@ CODES: dict[str, Code] = {
         "E0514": "file cannot be written",
         "E0515": "training cannot start",
         "E0516": "training stopped",
-        "E0518": "weights do not fit the model",
+        "E0517": "weights do not fit the model",
         # Lints
         "W0901": "target without expect",
         "W0902": "LoHa rank above the square root of the width",
