@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -55,9 +56,7 @@ def is_on(selector: Selector, statement: tree.Target | tree.Train) -> bool:
 
 def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[tree.Exclude]) -> Claim:
     """The modules a target adapts: its `select`, less its `except`s, less every `exclude`."""
-    before = len(selector.found)
     chosen = selector(target.select, strict=True)
-    is_explained = len(selector.found) > before
     left = chosen
     excluded: dict[str, Exclusion] = {}
     takers: list[tuple[tree.Set, str]] = [(node, "") for node in target.except_]
@@ -74,20 +73,18 @@ def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[
             )
         left = left - taken
     claim = Claim(target, selector.ordered(left.yes), tuple(excluded[path] for path in selector.ordered(excluded)))
-    _check_choice(selector, claim, chosen, left.maybe, is_explained)
+    _check_choice(selector, claim, chosen, left.maybe)
     return claim
 
 
 def claim_of_train(selector: Selector, train: tree.Train) -> Claim:
     """The modules a `train` trains: those it selects with all inside them, less its `except`s with all inside those."""
-    before = len(selector.found)
     chosen = selector(train.select, strict=True)
-    is_explained = len(selector.found) > before
     taken = union(selector(node) for node in train.except_)
     left = _with_inside(selector, chosen) - _with_inside(selector, taken)
     claim = Claim(train, selector.ordered(left.yes))
     named = Claim(train, selector.ordered(chosen.yes - taken.yes))
-    _check_choice(selector, named, chosen, left.maybe, is_explained)
+    _check_choice(selector, named, chosen, left.maybe)
     return claim
 
 
@@ -97,22 +94,25 @@ def _with_inside(selector: Selector, chosen: Selection) -> Selection:
     return Selection(yes, {path: why for path, why in maybe.items() if path not in yes})
 
 
-def _check_choice(
-    selector: Selector, claim: Claim, chosen: Selection, maybe: Mapping[str, str], is_explained: bool
-) -> None:
-    """E0201 if nothing is chosen, E0205 if that is not known, E0203 if it is not what the author expected.
-
-    `is_explained`: a part of the selector that matches nothing was reported already.
-    """
+def _check_choice(selector: Selector, claim: Claim, chosen: Selection, maybe: Mapping[str, str]) -> None:
+    """E0201 if nothing is chosen, E0205 if that is not known, E0203 if it is not what the author expected."""
     expect = claim.statement.expect
     if maybe:
         selector.found.add(_doubt(claim, selector.ordered(maybe), maybe))
-    elif not chosen.possible and not is_explained:
+    elif selector.is_reported(claim.statement.select):
+        return  # a part that matches nothing was reported: what follows from it is no news
+    elif not chosen.possible:
         selector.found.add(_nothing_chosen(claim))
-    elif chosen.possible and not claim.modules and expect is None:
+    elif expect:
+        check_expect(selector, expect, claim.modules, claim.subject, claim.span, _taken(claim))
+    elif not claim.modules:
         selector.found.add(_all_taken(claim))
-    if expect and not is_explained and not maybe:
-        check_expect(selector, expect, claim.modules, claim.subject, claim.span)
+
+
+def _taken(claim: Claim) -> tuple[str, ...]:
+    """What exclusions took from a claim, each with its place."""
+    per_exclusion = Counter(f"`{taken.selector}` at {taken.place}" for taken in claim.excluded)
+    return tuple(f"{exclusion} took {counted(count, 'module')}" for exclusion, count in per_exclusion.items())
 
 
 def _nothing_chosen(claim: Claim) -> Diagnostic:
@@ -130,7 +130,7 @@ def _all_taken(claim: Claim) -> Diagnostic:
         "E0201",
         f"{claim.subject} has no module left: exclusions take all that it selects",
         claim.span,
-        notes=tuple(dict.fromkeys(f"`{taken.selector}` at {taken.place}" for taken in claim.excluded)),
+        notes=_taken(claim),
         helps=("write `expect 0` if that is meant, or remove the target",),
     )
 

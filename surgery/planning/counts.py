@@ -14,8 +14,10 @@ from surgery.planning.select import Selector
 from surgery.planning.words import counted
 
 
-def check_expect(selector: Selector, expect: tree.Expect, modules: Sequence[str], subject: str, span: Span) -> None:
-    """E0203 if the count of `modules` is not what `expect` says. `span` is the place of the set."""
+def check_expect(
+    selector: Selector, expect: tree.Expect, modules: Sequence[str], subject: str, span: Span, notes: Sequence[str] = ()
+) -> None:
+    """E0203 if the count of `modules` is not what `expect` says. `span` is the place of the set, `notes` add to it."""
     try:
         low = selector.spec.evaluate(expect.low, selector.count)
         high = selector.spec.evaluate(expect.high, selector.count) if expect.high else None
@@ -34,7 +36,7 @@ def check_expect(selector: Selector, expect: tree.Expect, modules: Sequence[str]
             expect.span,
             label=f"expects {wanted}",
             labels=(Label(span, f"has {actual:,}"),),
-            notes=coverage(selector.graph, modules),
+            notes=(*coverage(selector.graph, modules), *notes),
             helps=(f"look at the modules with `surgery explain`; if they are right, write `expect {actual}`",),
         )
     )

@@ -27,7 +27,7 @@ from surgery.planning.plan import (
     SwitchedOff,
 )
 from surgery.planning.protection import Guard, check_protection, resolve_guard
-from surgery.planning.reach import check_reach
+from surgery.planning.reach import check_reach, check_trains_run
 from surgery.planning.select import Selector, fact_keys
 from surgery.planning.signature import check_model
 from surgery.planning.sites import build_sites
@@ -147,6 +147,7 @@ def _check(selector: Selector, guards: Sequence[Guard], claims: Claims) -> None:
     check_trained(claims.targets, claims.trains, selector.tree, selector.found)
     check_tied(selector.graph, everything, selector.found)
     check_reach(selector.graph, claims.targets, selector.found)
+    check_trains_run(selector.graph, claims.trains, selector.found)
 
 
 def _lint(spec: LoadedSpec, claims: Claims, found: Diagnostics) -> None:

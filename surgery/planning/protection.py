@@ -47,16 +47,14 @@ def resolve_guard(selector: Selector, never: tree.Never) -> Guard:
     A module without parameters of its own, named by path or class as in `never path("encoder")`, stands for what is
     inside it: taken by the letter the protection would protect nothing.
     """
-    before = len(selector.found)
     chosen = selector(never.value)
-    is_explained = len(selector.found) > before
     yes, maybe = chosen.yes, dict(chosen.maybe)
     lets = {let.name.name: let.value for let in selector.spec.tree.lets}
     if _is_by_name(never.value, lets):
         yes |= selector.tree.inside(path for path in yes if not selector.graph[path].parameters)
         maybe = {path: why for path, why in maybe.items() if path not in yes}
     covers = selector.ordered(yes)
-    if not chosen.possible and not is_explained and never.expect is None:
+    if not chosen.possible and never.expect is None and not selector.is_reported(never.value):
         selector.found.add(_idle(never))
     if never.expect:
         check_expect(selector, never.expect, covers, f"protection `{selector_text(never.value)}`", never.value.span)

@@ -32,6 +32,14 @@ def check_reach(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> No
     _check_gradient(graph, claims, found)
 
 
+def check_trains_run(graph: Graph, trains: Sequence[Claim], found: Diagnostics) -> None:
+    """E0306 for modules with parameters that a `train` selects and that never run."""
+    for train in trains:
+        idle = [path for path in train.modules if graph[path].parameters and graph[path].unreached.answer == "yes"]
+        if idle:
+            found.add(_unreached(graph, train, idle))
+
+
 def _check_gradient(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> None:
     """W0906, once for all targets: what cuts one of them off, such as a zero output layer, cuts off most."""
 
@@ -68,7 +76,7 @@ def _bypassed(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
 def _unreached(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         "E0306",
-        f"{claim.subject} adapts {counted(len(paths), 'module')} that never"
+        f"{claim.subject} {claim.verb} {counted(len(paths), 'module')} that never"
         f" {'runs' if len(paths) == 1 else 'run'} in the example call",
         claim.span,
         label=f"selects {some(paths)}",

@@ -12,6 +12,7 @@ from surgery.language import tree
 from surgery.language.globs import parse_glob
 from surgery.language.nearest import did_you_mean, listed
 from surgery.language.spec import LoadedSpec
+from surgery.language.walking import walk
 from surgery.planning import facts
 from surgery.planning.conditions import holds
 from surgery.planning.matching import ModuleTree
@@ -66,6 +67,17 @@ class Selector:
         if key not in self._known:
             self._known[key] = self._select(node, strict)
         return self._known[key]
+
+    def is_reported(self, node: tree.Set) -> bool:
+        """Whether a part of a set, or of a `let` that it uses, was reported as matching nothing."""
+        spans, waiting = [node.span], [node]
+        while waiting:
+            for part in walk(waiting.pop()):
+                if isinstance(part, tree.LetName) and self._lets[part.name].span not in spans:
+                    spans.append(self._lets[part.name].span)
+                    waiting.append(self._lets[part.name])
+        reported = [found.span for found in self.found if found.is_error and found.span]
+        return any(s.source is part.source and part.start <= s.start < part.end for s in reported for part in spans)
 
     def count(self, node: tree.Set) -> int:
         """`count(S)`: how many modules are in a set for certain."""

@@ -130,6 +130,19 @@ def test_count_differs_and_the_uneven_blocks_are_named(plan_of: PlanOf) -> None:
     assert found.notes == ("blocks.* (4 blocks): 1 in blocks 1 to 3; none in block 0",)
 
 
+def test_exclusions_explain_a_count(plan_of: PlanOf) -> None:
+    found = the(plan_of('exclude path("blocks.0.**")\n' + QUERIES), "E0203")
+    assert found.notes[-1] == '`path("blocks.0.**")` at toy.surg:2 took 1 module'
+
+
+def test_a_typo_in_a_let_is_reported_once(plan_of: PlanOf) -> None:
+    text = 'let queries = path("blocks.*.attn.to_qq")\n' + QUERIES.replace(
+        'path("blocks.*.attn.to_q")', "queries & all"
+    )
+    assert codes(plan_of(text)) == ["E0201"]
+    assert codes(plan_of(text + "\nnever queries")) == ["E0201"]
+
+
 @pytest.mark.parametrize(
     ("expect", "fits"),
     [("4", True), ("3..4", True), (">= 5", False), ("< 4", False), ("2 * count(tied)", True), ("5..9", False)],

@@ -10,6 +10,11 @@ import pytest
 from surgery.planning.planner import Planned
 
 
+def test_training_what_never_runs(plan_of: Callable[..., Planned]) -> None:
+    (found,) = plan_of('train { select path("unused", "blocks.0.ff") }').diagnostics
+    assert (found.code, found.message) == ("E0306", "`train` trains 1 module that never runs in the example call")
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
