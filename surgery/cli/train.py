@@ -104,20 +104,26 @@ def run(args: argparse.Namespace) -> int:
     config = config_of(args)
     spec, plan = _plan(args)
 
+    from accelerate import PartialState
+
     from surgery.capturing.build import allow_local_modules, build_model
     from surgery.training import load_task, train
 
     allow_local_modules()
     task = load_task(args.task)
     model = build_model(spec, weights=Path(args.weights) if args.weights else None)
-    print(train(model, plan, task, config).summary)
+    result = train(model, plan, task, config)
+    if PartialState().is_main_process:
+        print(result.summary)
     return 0
 
 
 def config_of(args: argparse.Namespace) -> TrainConfig:
     """The settings that the flags give. Raises SurgeryError (E0515) with all that is wrong with them."""
-    given = {knob.name: getattr(args, knob.name) for knob in fields(TrainConfig)}
-    return TrainConfig(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    settings: dict[str, Any] = {knob.name: getattr(args, knob.name) for knob in fields(TrainConfig)}
+    if isinstance(settings["betas"], list):
+        settings["betas"] = tuple(settings["betas"])
+    return TrainConfig(**settings)
 
 
 def _plan(args: argparse.Namespace) -> tuple[Any, Any]:

@@ -15,10 +15,10 @@ import torch
 
 @dataclass(frozen=True)
 class RngState:
-    """The states of one process's generators, as uint8/uint32 tensors and plain numbers that JSON keeps exactly.
+    """The states of one process's generators, as tensors and plain numbers that JSON keeps exactly.
 
-    `python`, `numpy`: uint32[625] and uint32[624] of their Mersenne Twisters (state words; the position is
-    the last word of Python's). `torch`, `cuda`: the uint8 states torch gives; `cuda` is of the current device.
+    `python`, `numpy`: int64[625] and int64[624], the words of their Mersenne Twisters; the last of Python's is its
+    position. `torch`, `cuda`: the uint8 states that torch gives; `cuda` is of the current device.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -30,8 +30,8 @@ def read_rng() -> RngState:
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = numpy.random.get_state(legacy=True)
     tensors = {
-        "python": torch.tensor(words, dtype=torch.int64).to(torch.uint32),
-        "numpy": torch.tensor(numpy.asarray(keys, dtype="int64")).to(torch.uint32),
+        "python": torch.tensor(words, dtype=torch.int64),
+        "numpy": torch.tensor(numpy.asarray(keys, dtype="int64")),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
