@@ -6,7 +6,6 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +16,7 @@ from surgery.capturing.stopped import stopped_at
 from surgery.capturing.weights import load_weights
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.language import tree
+from surgery.language.nearest import did_you_mean
 from surgery.language.spec import LoadedSpec
 
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
@@ -112,15 +112,9 @@ def resolve(reference: tree.Reference) -> Any:
         ) from error
     for name in reference.attribute.split("."):
         if not hasattr(found, name):
-            near = get_close_matches(name, dir(found), 3)
-            raise SurgeryError(
-                Diagnostic(
-                    "E0507",
-                    f"`{reference.module}` has no `{name}`",
-                    reference.span,
-                    helps=(f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else "check the spelling",),
-                )
-            )
+            helps = did_you_mean(name, dir(found), "check the spelling")
+            message = f"`{reference.module}` has no `{name}`"
+            raise SurgeryError(Diagnostic("E0507", message, reference.span, helps=helps))
         found = getattr(found, name)
     return found
 
@@ -159,10 +153,9 @@ def _check_arguments(reference: tree.Reference, callee: Callable[..., Any], sett
     takes = ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
     for setting in settings:
         if setting.name.name not in names and not open_ended:
-            near = get_close_matches(setting.name.name, names, 3)
-            known = f"did you mean {' or '.join(near)}?" if near else f"it takes {takes or 'nothing'}"
+            helps = did_you_mean(setting.name.name, names, f"it takes {takes or 'nothing'}")
             message = f"`{reference.name}` takes no `{setting.name.name}`"
-            found.append(Diagnostic("E0106", message, setting.name.span, helps=(known,)))
+            found.append(Diagnostic("E0106", message, setting.name.span, helps=helps))
     given = {setting.name.name for setting in settings}
     missing = [n for n in names if parameters[n].default is inspect.Parameter.empty and n not in given]
     if missing and not found:
