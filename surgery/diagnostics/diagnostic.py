@@ -63,11 +63,10 @@ class Diagnostics:
     """Collects what a phase finds, so that all of it is shown at once."""
 
     def __init__(self, found: Iterable[Diagnostic] = ()) -> None:
-        self._found: list[Diagnostic] = list(found)
+        self._found: dict[Diagnostic, None] = dict.fromkeys(found)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        if diagnostic not in self._found:
-            self._found.append(diagnostic)
+        self._found.setdefault(diagnostic)
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
         for diagnostic in diagnostics:

@@ -23,6 +23,7 @@ _COMPARISON: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _OBJECTS = (tree.Reference, tree.Construction, tree.Tensor)
+_LONGEST_SHOWN = 80
 LARGEST = 2**63 - 1
 
 
@@ -130,13 +131,18 @@ class Evaluator:
 
 
 def spelled(value: object) -> str:
-    """A value as a `.surg` file writes it."""
+    """A value as a `.surg` file writes it, cut where it is long."""
+    text = _spelled(value)
+    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
+
+
+def _spelled(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list):
-        return "[" + ", ".join(map(spelled, value)) + "]"
+        return "[" + ", ".join(map(_spelled, value)) + "]"
     return f"`{value.span.text}`" if isinstance(value, _OBJECTS) else str(value)
 
 
