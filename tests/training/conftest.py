@@ -38,16 +38,32 @@ def tiny() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def make_plan(tiny: ModuleType) -> Any:
-    """`make_plan(rank=8)`: the plan of `tiny.surg` with these params."""
+def graph(tiny: ModuleType) -> surgery.Graph:
     args, kwargs = tiny.example()
-    graph = surgery.capture(tiny.build(), args, kwargs)
+    return surgery.capture(tiny.build(), args, kwargs)
 
-    def plan(**params: Any) -> surgery.Plan:
-        made = surgery.plan(surgery.load(PROJECT / "tiny.surg", **params), graph)
-        assert made.applyable, made.diagnostics
-        return made
 
+@pytest.fixture(scope="session")
+def make_plan(graph: surgery.Graph) -> Any:
+    """`make_plan(rank=8)`: the plan of `tiny.surg` with these params."""
+    return lambda **params: applyable(surgery.plan(surgery.load(PROJECT / "tiny.surg", **params), graph))
+
+
+@pytest.fixture
+def plan_of(graph: surgery.Graph, tmp_path: Path) -> Any:
+    """`plan_of(old, new)`: the plan of `tiny.surg` with a part of its text replaced."""
+
+    def plan(old: str, new: str) -> surgery.Plan:
+        text = (PROJECT / "tiny.surg").read_text()
+        assert old in text
+        (tmp_path / "other.surg").write_text(text.replace(old, new))
+        return applyable(surgery.plan(surgery.load(tmp_path / "other.surg"), graph))
+
+    return plan
+
+
+def applyable(plan: surgery.Plan) -> surgery.Plan:
+    assert plan.applyable, plan.diagnostics
     return plan
 
 

@@ -254,3 +254,14 @@ def test_frozen_batch_norms_keep_their_statistics():
     model(torch.randn(8, 4))
     assert model[0].running_mean.abs().sum() == 0
     assert model[1].running_mean.abs().sum() > 0
+
+
+def test_two_methods_in_one_model_are_trained_and_resumed(tiny, plan_of, tmp_path):
+    plan = plan_of("lora { r = 2  alpha = 2 }", "loha { r = 2  alpha = 2  rank_dropout = 0.2 }")
+    assert {site.method for site in plan.sites} == {"lora", "loha"}
+    whole = train(tiny.build(), plan, tiny.Unmask(), config(tmp_path / "whole", save_every=2))
+    begun = config(tmp_path / "parts", save_every=2)
+    with pytest.raises(Failing):
+        train(tiny.build(), plan, failing(tiny.Unmask(), 7), begun)
+    result = train(tiny.build(), plan, tiny.Unmask(), config(tmp_path / "parts", resume="latest"))
+    assert saved(result.adapter) == saved(whole.adapter)
