@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cached_property
-from typing import assert_never
 
 from surgery.diagnostics import Diagnostic
 from surgery.graph import Graph
@@ -101,7 +100,7 @@ class ModuleTree:
                 return frozenset(path for place in places for path in self.numbered(place)[segment.slice])
             case Alternatives():
                 return frozenset[str]().union(*(self._walk(places, option) for option in segment.options))
-        assert_never(segment)
+        raise AssertionError(f"no rule walks {type(segment).__name__}")
 
     def _idle_alternatives(
         self, places: Places, segments: Segments, after: Segments, glob: Glob

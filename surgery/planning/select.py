@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import assert_never
 
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.graph import Graph
@@ -115,7 +114,7 @@ class Selector:
                 return self(self._lets[node.name], strict=strict)
             case tree.Combined():
                 return self._combined(node, strict)
-        assert_never(node)
+        raise AssertionError(f"no rule selects {type(node).__name__}")
 
     def _combined(self, node: tree.Combined, strict: bool) -> Selection:
         left = self(node.left, strict=strict)
