@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import isclose
+from typing import Any
 
-from peft.tuners.loha import LoHaLayer
-from peft.tuners.lora import LoraLayer
+from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import PeftType
+from torch import nn
 
 from surgery.diagnostics import Diagnostic
 from surgery.inject.state import Adapted, base_model, layer_tensors, trainable_tensors, wrappers
 from surgery.inject.trained import saved_modules
+from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
 
-_LAYERS = {"lora": LoraLayer, "loha": LoHaLayer}
 _SHOWN = 8
 
 
@@ -51,32 +53,37 @@ def _differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
 
 
 def _site_differences(site: Site, layer: BaseTunerLayer) -> Iterator[str]:
-    if not isinstance(layer, _LAYERS[site.method]):
+    method = METHODS[site.method]
+    if not isinstance(layer, PEFT_TYPE_TO_TUNER_MAPPING[PeftType(method.peft_type)].tuner_layer_cls):
         yield f"carries {type(layer).__module__}.{type(layer).__name__}, not {site.method}"
         return
-    name, settings = site.adapter, site.settings
-    if set(layer.scaling) != {name}:
-        yield f"carries the adapters {sorted(layer.scaling)}, not `{name}`"
+    name: str = site.adapter
+    scaling: dict[str, float] = vars(layer)["scaling"]
+    if set(scaling) != {name}:
+        yield f"carries the adapters {sorted(scaling)}, not `{name}`"
         return
     if name not in layer.active_adapters or layer.disable_adapters or layer.merged:
         yield "its adapter is not active"
-    alpha = layer.lora_alpha if isinstance(layer, LoraLayer) else layer.alpha
-    found = {"r": layer.r[name], "alpha": alpha[name], **_dropouts(layer, name)}
-    for setting, value in found.items():
-        if value != settings[setting]:
-            yield f"{setting} is {value}, planned {settings[setting]}"
-    if not isclose(layer.scaling[name], site.scale, rel_tol=1e-12):
-        yield f"its scale is {layer.scaling[name]}, planned {site.scale}"
+    for setting in method.settings:
+        found = _found(layer, setting.field, name)
+        if found is not None and found != site.settings[setting.name]:
+            yield f"{setting.name} is {found}, planned {site.settings[setting.name]}"
+    if not isclose(scaling[name], site.scale, rel_tol=1e-12):
+        yield f"its scale is {scaling[name]}, planned {site.scale}"
     added = sum(parameter.numel() for _, parameter in layer_tensors(layer, name))
     if added != site.added:
         yield f"adds {added:,} parameters, planned {site.added:,}"
 
 
-def _dropouts(layer: BaseTunerLayer, name: str) -> dict[str, float]:
-    if isinstance(layer, LoraLayer):
-        return {"dropout": getattr(layer.lora_dropout[name], "p", 0.0)}
-    assert isinstance(layer, LoHaLayer)
-    return {"rank_dropout": layer.rank_dropout[name], "module_dropout": layer.module_dropout[name]}
+def _found(layer: BaseTunerLayer, field: str, name: str) -> Any:
+    """What a layer keeps for this adapter under the name of a configuration field, or None."""
+    held = getattr(layer, field, None)
+    if not isinstance(held, (dict, nn.ModuleDict)) or name not in held:
+        return None
+    value = held[name]
+    if isinstance(value, nn.Module):
+        return getattr(value, "p", 0.0)  # nn.Dropout, or nn.Identity for none
+    return value
 
 
 def _gradient_differences(adapted: Adapted, plan: Plan) -> Iterator[str]:

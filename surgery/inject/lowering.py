@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import peft
@@ -16,8 +16,11 @@ from torch import nn
 from surgery.diagnostics import Diagnostic
 from surgery.inject.patterns import anchored, anywhere_wrapped, exactly
 from surgery.inject.trained import saved_modules, selected_by_suffix
-from surgery.methods import METHODS
+from surgery.methods import METHODS, Method
 from surgery.planning.plan import Plan, Site
+
+# The settings that PEFT lets vary within one adapter, and the field that says where they do.
+_PATTERNS = {"r": "rank_pattern", "alpha": "alpha_pattern"}
 
 
 @dataclass(frozen=True)
@@ -43,33 +46,33 @@ def lower(model: nn.Module, plan: Plan) -> list[Lowered]:
 
 def _config(sites: tuple[Site, ...], mixed: bool, saved: list[str]) -> PeftConfig:
     method = METHODS[sites[0].method]
-    fields = method.fields(sites[0].settings)
-    for setting, pattern in (("r", "rank_pattern"), ("alpha", "alpha_pattern")):
-        field = method.setting(setting)
-        assert field is not None
-        fields[field.field], fields[pattern] = _per_site(sites, setting, mixed)
-    if method.name == "lora":
-        fields["fan_in_fan_out"] = any(_is_transposed(site) for site in sites)
+    make: type[PeftConfig] = getattr(peft, method.config)
+    values = method.fields(sites[0].settings)
+    for name, pattern in _PATTERNS.items():
+        values[_field(method, name)], values[pattern] = _per_site(sites, name, mixed)
+    if "fan_in_fan_out" in {field.name for field in fields(make)}:
+        values["fan_in_fan_out"] = any(site.kind == "Conv1D" for site in sites)  # transformers' stores (in, out)
     pattern = exactly(site.path for site in sites)
-    return getattr(peft, method.config)(
-        target_modules=anywhere_wrapped(pattern) if mixed else pattern, modules_to_save=saved or None, **fields
-    )
+    target = anywhere_wrapped(pattern) if mixed else pattern
+    return make(target_modules=target, modules_to_save=saved or None, **values)
 
 
-def _per_site(sites: tuple[Site, ...], setting: str, mixed: bool) -> tuple[Any, dict[str, Any]]:
+def _field(method: Method, name: str) -> str:
+    setting = method.setting(name)
+    assert setting is not None, f"{method.name} has no {name}"
+    return setting.field
+
+
+def _per_site(sites: tuple[Site, ...], name: str, mixed: bool) -> tuple[Any, dict[str, Any]]:
     """The commonest value of a setting, and a pattern for the sites of every other value."""
-    values = Counter(site.settings[setting] for site in sites)
+    values = Counter(site.settings[name] for site in sites)
     [(default, _)] = values.most_common(1)
     patterns = {
-        value: exactly(site.path for site in sites if site.settings[setting] == value)
+        value: exactly(site.path for site in sites if site.settings[name] == value)
         for value in values
         if value != default
     }
     return default, {anchored(anywhere_wrapped(p) if mixed else p): value for value, p in patterns.items()}
-
-
-def _is_transposed(site: Site) -> bool:
-    return site.kind == "Conv1D"
 
 
 def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnostic]:
@@ -89,19 +92,18 @@ def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnosti
 
 
 def _wrong_patterns(adapter: Lowered) -> Iterator[Diagnostic]:
-    config = adapter.config
     for site in adapter.sites:
-        field = METHODS[site.method].fields(site.settings)
-        r = config.rank_pattern.get(get_pattern_key(config.rank_pattern, site.path), config.r)
-        default = config.lora_alpha if "lora_alpha" in field else config.alpha
-        alpha = config.alpha_pattern.get(get_pattern_key(config.alpha_pattern, site.path), default)
-        if (r, alpha) != (site.settings["r"], site.settings["alpha"]):
-            yield Diagnostic(
-                "E0406",
-                f"PEFT would read r = {r}, alpha = {alpha} for `{site.path}`",
-                place=site.place,
-                helps=("give this module the rank and alpha of the other modules of its target",),
-            )
+        for name, attribute in _PATTERNS.items():
+            pattern = getattr(adapter.config, attribute)
+            default = getattr(adapter.config, _field(METHODS[site.method], name))
+            found = pattern.get(get_pattern_key(pattern, site.path), default)
+            if found != site.settings[name]:
+                yield Diagnostic(
+                    "E0406",
+                    f"PEFT would read {name} = {found} for `{site.path}`, planned {site.settings[name]}",
+                    place=site.place,
+                    helps=(f"give this module the {name} of the other modules of its target",),
+                )
 
 
 def _unusable_name(name: str) -> Iterator[Diagnostic]:

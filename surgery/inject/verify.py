@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from surgery.diagnostics import Diagnostic, Diagnostics
 from surgery.inject.compare import compare
@@ -16,8 +17,6 @@ from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import counted
 
-# The parameter that starts as zeros, which makes a fresh adapter add nothing.
-_ZERO_AT_START = ("lora_B", "lora_embedding_A", "hada_w2_b")
 _SHOWN = 5
 
 
@@ -78,8 +77,9 @@ def _not_promised(model: Adapted, plan: Plan) -> str:
     return ""
 
 
-def _starts_at_zero(site: Site, layer: Any) -> bool:
-    zero = [tensor for name, tensor in layer_tensors(layer, site.adapter) if name.split(".")[0] in _ZERO_AT_START]
+def _starts_at_zero(site: Site, layer: BaseTunerLayer) -> bool:
+    names = METHODS[site.method].zero_at_start
+    zero = [tensor for name, tensor in layer_tensors(layer, site.adapter) if name.partition(".")[0] in names]
     assert zero, f"{site.path}: no parameter of {site.method} starts as zeros"
     return not any(tensor.any() for tensor in zero)
 

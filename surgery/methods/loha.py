@@ -20,6 +20,7 @@ class Loha(Method):
     peft_type = "LOHA"
     config = "LoHaConfig"
     prefix = "hada_"
+    zero_at_start = ("hada_w2_b",)
     settings = (
         Setting("r", "r", "int", 8, "the rank of each of the two products", per_site=True),
         Setting("alpha", "alpha", "number", 8, "the scale is alpha / r", per_site=True),

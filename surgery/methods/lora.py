@@ -27,6 +27,7 @@ class Lora(Method):
     peft_type = "LORA"
     config = "LoraConfig"
     prefix = "lora_"
+    zero_at_start = ("lora_B", "lora_embedding_A")
     settings = (
         Setting("r", "r", "int", 8, "the rank", per_site=True),
         Setting("alpha", "lora_alpha", "number", 8, "the scale is alpha / r", per_site=True),

@@ -17,7 +17,8 @@ class Method(ABC):
     """An adapter method of PEFT.
 
     `peft_type` is PEFT's name for it, `config` the class of its configuration in `peft`, `prefix` what the
-    names of its parameters begin with. `unsupported` maps the other fields of that class to why a spec may
+    names of its parameters begin with, `zero_at_start` those that start as zeros and so make a fresh adapter add
+    nothing. `unsupported` maps the other fields of that class to why a spec may
     not set them. `settings` given to the methods below are resolved: every setting, under the user's name.
     """
 
@@ -25,6 +26,7 @@ class Method(ABC):
     peft_type: ClassVar[str]
     config: ClassVar[str]
     prefix: ClassVar[str]
+    zero_at_start: ClassVar[tuple[str, ...]]
     settings: ClassVar[tuple[Setting, ...]]
     unsupported: ClassVar[Mapping[str, str]]
 
