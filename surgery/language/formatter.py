@@ -21,6 +21,11 @@ def format_text(source: Source) -> str:
     lines of settings are wrapped at 120 characters.
     """
     parse(source)
+    return lay_out(source)
+
+
+def lay_out(source: Source) -> str:
+    """`format_text` of a text that is known to parse."""
     lines = [line for statement in _statements(pieces(source)) for line in _lines(statement)]
     return "\n".join(lines).strip() + "\n"
 

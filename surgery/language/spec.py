@@ -13,7 +13,7 @@ from typing import Any
 from surgery.diagnostics import Diagnostic, Source
 from surgery.files import read_text
 from surgery.language.checking import check
-from surgery.language.formatter import format_text
+from surgery.language.formatter import lay_out
 from surgery.language.overrides import param_values
 from surgery.language.parser import parse
 from surgery.language.scanning import in_order
@@ -49,7 +49,7 @@ class LoadedSpec:
     @cached_property
     def fingerprint(self) -> str:
         """`sha256:...` over the formatted text and the values of the params."""
-        content = format_text(self.source) + json.dumps(self.params, sort_keys=True)
+        content = lay_out(self.source) + json.dumps(self.params, sort_keys=True)
         return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
 
     def evaluate(

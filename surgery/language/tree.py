@@ -11,68 +11,83 @@ from typing import Literal, TypeAlias
 
 from surgery.diagnostics import Span
 
+
+class Node:
+    """What all nodes share. Written once here, as generating it for each of them takes time at every start."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "span")
+        return f"{type(self).__name__}({values})"
+
+
 # --- values ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Number:
+@dataclass(frozen=True, eq=False, repr=False)
+class Number(Node):
     value: int | float
     span: Span
 
 
-@dataclass(frozen=True)
-class Boolean:
+@dataclass(frozen=True, eq=False, repr=False)
+class Boolean(Node):
     value: bool
     span: Span
 
 
-@dataclass(frozen=True)
-class Nothing:
+@dataclass(frozen=True, eq=False, repr=False)
+class Nothing(Node):
     """`none`"""
 
     span: Span
 
 
-@dataclass(frozen=True)
-class Text:
+@dataclass(frozen=True, eq=False, repr=False)
+class Text(Node):
     value: str
     span: Span
 
 
-@dataclass(frozen=True)
-class Items:
+@dataclass(frozen=True, eq=False, repr=False)
+class Items(Node):
     """`[a, b]`"""
 
     items: tuple[Expression, ...]
     span: Span
 
 
-@dataclass(frozen=True)
-class Size:
+@dataclass(frozen=True, eq=False, repr=False)
+class Size(Node):
     """`20 MB`, as bytes (MB = 10**6, MiB = 2**20)."""
 
     bytes: int
     span: Span
 
 
-@dataclass(frozen=True)
-class Share:
+@dataclass(frozen=True, eq=False, repr=False)
+class Share(Node):
     """`1%`, as a fraction of 1."""
 
     fraction: float
     span: Span
 
 
-@dataclass(frozen=True)
-class JsonFile:
+@dataclass(frozen=True, eq=False, repr=False)
+class JsonFile(Node):
     """`json("config.json")`, read beside the spec when the value is needed."""
 
     path: Text
     span: Span
 
 
-@dataclass(frozen=True)
-class Reference:
+@dataclass(frozen=True, eq=False, repr=False)
+class Reference(Node):
     """`package.module:attribute`; a name of an installed package, imported by `capture` only."""
 
     module: str
@@ -84,8 +99,8 @@ class Reference:
         return f"{self.module}:{self.attribute}"
 
 
-@dataclass(frozen=True)
-class Construction:
+@dataclass(frozen=True, eq=False, repr=False)
+class Construction(Node):
     """`transformers:LlamaConfig { hidden_size = 4096 }`: a class or function called with settings."""
 
     callee: Reference
@@ -93,8 +108,8 @@ class Construction:
     span: Span
 
 
-@dataclass(frozen=True)
-class Tensor:
+@dataclass(frozen=True, eq=False, repr=False)
+class Tensor(Node):
     """`i64[2, 20] < 2545`: a tensor of an example call; `below` bounds integer values."""
 
     dtype: str
@@ -103,8 +118,8 @@ class Tensor:
     span: Span
 
 
-@dataclass(frozen=True)
-class Name:
+@dataclass(frozen=True, eq=False, repr=False)
+class Name(Node):
     """A `param`."""
 
     name: str
@@ -114,46 +129,46 @@ class Name:
 # --- numbers and conditions -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Arithmetic:
+@dataclass(frozen=True, eq=False, repr=False)
+class Arithmetic(Node):
     operator: Literal["+", "-", "*", "/"]
     left: Expression
     right: Expression
     span: Span
 
 
-@dataclass(frozen=True)
-class Negative:
+@dataclass(frozen=True, eq=False, repr=False)
+class Negative(Node):
     operand: Expression
     span: Span
 
 
-@dataclass(frozen=True)
-class Count:
+@dataclass(frozen=True, eq=False, repr=False)
+class Count(Node):
     """`count(S)`"""
 
     of: Set
     span: Span
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Node):
     operator: Literal["==", "!=", "<", "<=", ">", ">="]
     left: Expression
     right: Expression
     span: Span
 
 
-@dataclass(frozen=True)
-class Logic:
+@dataclass(frozen=True, eq=False, repr=False)
+class Logic(Node):
     operator: Literal["and", "or"]
     left: Expression
     right: Expression
     span: Span
 
 
-@dataclass(frozen=True)
-class Not:
+@dataclass(frozen=True, eq=False, repr=False)
+class Not(Node):
     operand: Expression
     span: Span
 
@@ -166,56 +181,56 @@ Expression: TypeAlias = (
 # --- sets of modules ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Paths:
+@dataclass(frozen=True, eq=False, repr=False)
+class Paths(Node):
     """`path(glob, ...)`"""
 
     globs: tuple[Text, ...]
     span: Span
 
 
-@dataclass(frozen=True)
-class Word:
+@dataclass(frozen=True, eq=False, repr=False)
+class Word(Node):
     """A bare word in a selector's argument list: a class, a role, an init value."""
 
     name: str
     span: Span
 
 
-@dataclass(frozen=True)
-class Kinds:
+@dataclass(frozen=True, eq=False, repr=False)
+class Kinds(Node):
     """`kind(Linear, ...)`: modules of these classes or of classes derived from them."""
 
     words: tuple[Word, ...]
     span: Span
 
 
-@dataclass(frozen=True)
-class Roles:
+@dataclass(frozen=True, eq=False, repr=False)
+class Roles(Node):
     """`role(modulation, ...)`"""
 
     words: tuple[Word, ...]
     span: Span
 
 
-@dataclass(frozen=True)
-class Inits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Inits(Node):
     """`init(zero | constant | random | loaded)`"""
 
     words: tuple[Word, ...]
     span: Span
 
 
-@dataclass(frozen=True)
-class FactSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class FactSet(Node):
     """`tied`, `bypassed`, `unreached`, `all`"""
 
     fact: Literal["tied", "bypassed", "unreached", "all"]
     span: Span
 
 
-@dataclass(frozen=True)
-class Related:
+@dataclass(frozen=True, eq=False, repr=False)
+class Related(Node):
     """A set derived from another: what lies inside it, contains it, feeds it, ..."""
 
     relation: Literal["inside", "containing", "feeds", "fed_by", "reaches", "reached_by"]
@@ -223,8 +238,8 @@ class Related:
     span: Span
 
 
-@dataclass(frozen=True)
-class Slice:
+@dataclass(frozen=True, eq=False, repr=False)
+class Slice(Node):
     """`0:11`, `::2`, `-4:` or a single `3` (then `stop` is None and `single` is true)."""
 
     start: int | None
@@ -234,8 +249,8 @@ class Slice:
     span: Span
 
 
-@dataclass(frozen=True)
-class Indexed:
+@dataclass(frozen=True, eq=False, repr=False)
+class Indexed(Node):
     """`index(S, 0:11)`: the members of S whose block index, within its family, the slices take."""
 
     of: Set
@@ -258,24 +273,24 @@ WHERE_FIELDS = (
 """What `where` can ask of a module: its integer attributes, and `parameters`, the count of its own parameters."""
 
 
-@dataclass(frozen=True)
-class Where:
+@dataclass(frozen=True, eq=False, repr=False)
+class Where(Node):
     """`where(out_features >= 4096)`: a condition on a module's own numbers; see `WHERE_FIELDS`."""
 
     condition: Expression
     span: Span
 
 
-@dataclass(frozen=True)
-class LetName:
+@dataclass(frozen=True, eq=False, repr=False)
+class LetName(Node):
     """A `let`."""
 
     name: str
     span: Span
 
 
-@dataclass(frozen=True)
-class Combined:
+@dataclass(frozen=True, eq=False, repr=False)
+class Combined(Node):
     """`A | B`, `A & B`, `A - B`"""
 
     operator: Literal["|", "&", "-"]
@@ -289,8 +304,8 @@ Set: TypeAlias = "Paths | Kinds | Roles | Inits | FactSet | Related | Indexed | 
 # --- statements -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Setting:
+@dataclass(frozen=True, eq=False, repr=False)
+class Setting(Node):
     """`name = value`, or `name <= value` in a budget."""
 
     name: Word
@@ -299,22 +314,22 @@ class Setting:
     span: Span
 
 
-@dataclass(frozen=True)
-class Param:
+@dataclass(frozen=True, eq=False, repr=False)
+class Param(Node):
     name: Word
     type: Word
     default: Expression
     span: Span
 
 
-@dataclass(frozen=True)
-class GraphFile:
+@dataclass(frozen=True, eq=False, repr=False)
+class GraphFile(Node):
     path: Text
     span: Span
 
 
-@dataclass(frozen=True)
-class Model:
+@dataclass(frozen=True, eq=False, repr=False)
+class Model(Node):
     """`model pkg.mod:Class { ... }`"""
 
     callee: Reference
@@ -322,8 +337,8 @@ class Model:
     span: Span
 
 
-@dataclass(frozen=True)
-class Inputs:
+@dataclass(frozen=True, eq=False, repr=False)
+class Inputs(Node):
     """`inputs { x = f32[2, 4] }`, or `inputs pkg.mod:function` (then `callee` is set)."""
 
     settings: tuple[Setting, ...]
@@ -331,8 +346,8 @@ class Inputs:
     span: Span
 
 
-@dataclass(frozen=True)
-class Expect:
+@dataclass(frozen=True, eq=False, repr=False)
+class Expect(Node):
     """`expect 22`, `expect 66..88` (operator `..`, both ends included), `expect >= 4`."""
 
     operator: Literal["==", "!=", "<", "<=", ">", ">=", ".."]
@@ -341,32 +356,32 @@ class Expect:
     span: Span
 
 
-@dataclass(frozen=True)
-class Let:
+@dataclass(frozen=True, eq=False, repr=False)
+class Let(Node):
     name: Word
     value: Set
     expect: Expect | None
     span: Span
 
 
-@dataclass(frozen=True)
-class Never:
+@dataclass(frozen=True, eq=False, repr=False)
+class Never(Node):
     value: Set
     because: Text | None
     expect: Expect | None
     span: Span
 
 
-@dataclass(frozen=True)
-class Exclude:
+@dataclass(frozen=True, eq=False, repr=False)
+class Exclude(Node):
     value: Set
     because: Text | None
     expect: Expect | None
     span: Span
 
 
-@dataclass(frozen=True)
-class Assume:
+@dataclass(frozen=True, eq=False, repr=False)
+class Assume(Node):
     """`assume init(zero) = path(...)`: the author vouches for a fact that the graph does not know."""
 
     fact: Inits | Roles | FactSet
@@ -375,8 +390,8 @@ class Assume:
     span: Span
 
 
-@dataclass(frozen=True)
-class Method:
+@dataclass(frozen=True, eq=False, repr=False)
+class Method(Node):
     """`lora { r = 16  alpha = 16 }`"""
 
     name: Word
@@ -384,8 +399,8 @@ class Method:
     span: Span
 
 
-@dataclass(frozen=True)
-class Target:
+@dataclass(frozen=True, eq=False, repr=False)
+class Target(Node):
     name: Word
     when: Expression | None
     overrides: tuple[Word, ...]
@@ -396,8 +411,8 @@ class Target:
     span: Span
 
 
-@dataclass(frozen=True)
-class Train:
+@dataclass(frozen=True, eq=False, repr=False)
+class Train(Node):
     """`train when COND? { select ... }`: trained in full and saved with the adapter."""
 
     when: Expression | None
@@ -407,8 +422,8 @@ class Train:
     span: Span
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint(Node):
     """`checkpoint blocks { every = 2 }`: gradient checkpointing of every Nth of the set, from the first."""
 
     value: Set
@@ -416,8 +431,8 @@ class Checkpoint:
     span: Span
 
 
-@dataclass(frozen=True)
-class Budget:
+@dataclass(frozen=True, eq=False, repr=False)
+class Budget(Node):
     """`budget { trainable <= 1%  adapter <= 20 MB }`"""
 
     limits: tuple[Setting, ...]
@@ -429,8 +444,8 @@ Statement: TypeAlias = (
 )
 
 
-@dataclass(frozen=True)
-class Spec:
+@dataclass(frozen=True, eq=False, repr=False)
+class Spec(Node):
     """A whole file. `statements` keeps their order; the properties pick one sort of them."""
 
     edition: Number
