@@ -65,8 +65,9 @@ def main(folder: str, adapter: str, texts: str, out: str) -> None:
     """Embed the texts with the model of `folder` under a PEFT adapter, by plain transformers and PEFT."""
     from peft import PeftModel
     from safetensors.torch import save_file
-    from transformers import BertModel
+    from transformers import BertModel, logging
 
+    logging.disable_progress_bar()
     model = PeftModel.from_pretrained(BertModel.from_pretrained(folder, local_files_only=True), adapter)
     embeddings = embed_all(model, load_tokenizer(folder), json.loads(Path(texts).read_text(encoding="utf-8")))
     assert "surgery" not in sys.modules
