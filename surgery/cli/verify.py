@@ -9,7 +9,6 @@ from typing import Any
 
 from surgery.cli.plan import add_spec_arguments, planned_from, show_diagnostics
 from surgery.diagnostics import render
-from surgery.planning.words import counted
 
 _EXAMPLE = """\
 example:
@@ -47,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from surgery.capturing.build import allow_local_modules, build_model, example_inputs
     from surgery.cli.main import use_colour
     from surgery.inject import apply, verify
+    from surgery.planning.words import counted
 
     allow_local_modules()
     model = build_model(spec, weights=args.weights)

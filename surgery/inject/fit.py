@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from peft import PeftMixedModel, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
@@ -95,17 +94,7 @@ def _site_difference(site: Site, module: nn.Module | None, paths: dict[int, list
 
 def count_parameters(model: nn.Module) -> int:
     """How many numbers a model's parameters hold; shared storage counts once, as in the graph."""
-    seen: dict[object, int] = {}
-    for parameter in model.parameters():
-        seen[_place(parameter)] = parameter.numel()
-    return sum(seen.values())
-
-
-def _place(tensor: torch.Tensor) -> object:
-    """Where the numbers of a tensor lie; tensors without memory (meta, fake) are told apart by identity."""
-    if tensor.device.type == "meta" or not tensor.untyped_storage().data_ptr():
-        return id(tensor)
-    return tensor.device, tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tuple(tensor.shape)
+    return sum({p.untyped_storage()._cdata: p.numel() for p in model.parameters()}.values())
 
 
 def unknown_methods(plan: Plan) -> Iterator[Diagnostic]:

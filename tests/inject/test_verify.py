@@ -1,10 +1,14 @@
 """Verification on real models: what it finds, and that it leaves the model as found."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from f5_tts.model import DiT
 from torch import nn
 
+import surgery
+from surgery.capturing.build import build_model, example_inputs
 from surgery.diagnostics import SurgeryError
 from surgery.inject import apply, base_model, verify
 from surgery.inject.outputs import difference
@@ -195,37 +199,42 @@ def test_differences_of_outputs(left, right, expected):
     assert difference([torch.tensor(v) for v in left], [torch.tensor(v) for v in right]) == expected
 
 
-FULL = {"dim": 1024, "depth": 22, "heads": 16, "ff_mult": 2, "text_dim": 512, "conv_layers": 4, "text_num_embeds": 2545}
-FULL_TARGETS = {
-    "lora": [("attention", "lora"), ("feed_forward", "lora")],
-    "loha": [("attention", "loha"), ("feed_forward", "loha")],
-    "both": [("attention", "lora"), ("feed_forward", "loha")],
+SPECS = Path(__file__).parents[2] / "specs" / "f5_tts"
+METHODS = {
+    "lora": ("lora { r = 16  alpha = 16 }", "lora { r = 16  alpha = 16 }"),
+    "loha": ("loha { r = 8  alpha = 8 }", "loha { r = 8  alpha = 8 }"),
+    "both": ("lora { r = 16  alpha = 32  dropout = 0.05 }", "loha { r = 8  alpha = 8 }"),
 }
-NAMES = {
-    "attention": ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0"),
-    "feed_forward": ("ff.ff.0.0", "ff.ff.2"),
-}
+FULL = """\
+surg 1
+graph "{graph}"
+model f5_tts.model:DiT {{
+  dim = 1024  depth = 22  heads = 16  ff_mult = 2
+  text_dim = 512  conv_layers = 4  text_num_embeds = 2545
+}}
+inputs {{ x = f32[1, 16, 100]  cond = f32[1, 16, 100]  text = i64[1, 8] < 2545  time = f32[1] }}
+let blocks = path("transformer_blocks.*") expect 22
+never role(modulation)
+never init(zero)
+target attention {{ select inside(blocks) & path("**.attn.{{to_q,to_k,to_v,to_out.0}}") expect 88  {attention} }}
+target feed_forward {{ select inside(blocks) & role(feedforward_in, feedforward_out) expect 44  {feed_forward} }}
+"""
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("methods", FULL_TARGETS)
-def test_the_full_size_dit_is_adapted_exactly_and_starts_as_the_base_model(methods, plan_for):
-    torch.manual_seed(0)
-    model = DiT(**FULL)
-    # Trained weights in place of the fresh zeros, so that every adapter would show in the output.
-    pretrained(model)
-    targets = {
-        target: (method, {"r": 16, "alpha": 16} if method == "lora" else {"r": 8}, paths(target))
-        for target, method in FULL_TARGETS[methods]
-    }
-    plan = plan_for(model, targets)
+@pytest.mark.parametrize("methods", METHODS)
+def test_f5_tts_at_full_size_is_adapted_exactly_and_starts_as_the_base_model(methods, tmp_path):
+    attention, feed_forward = METHODS[methods]
+    file = tmp_path / "f5.surg"
+    graph = SPECS / "f5_base.graph.json"
+    file.write_text(FULL.format(graph=graph.as_posix(), attention=attention, feed_forward=feed_forward))
+    spec = surgery.load(file)
+    plan = surgery.plan(spec, surgery.read_graph(graph))
     assert len(plan.sites) == 132
-    assert plan.totals.total == 337_096_804
-    found = verify(apply(model, plan), plan, dit_inputs())
+    torch.manual_seed(0)
+    model = pretrained(build_model(spec))  # other values than the fresh zeros, so that every adapter would show
+    found = verify(apply(model, plan), plan, example_inputs(spec))
     assert (found.identity.status, found.identity.difference) == ("exact", 0.0)
     assert (found.sites, found.gradients.reached) == (132, 132)
     assert found.added == found.trainable == plan.totals.added
-
-
-def paths(target):
-    return [f"transformer_blocks.{i}.{name}" for i in range(22) for name in NAMES[target]]
+    assert found.adapter_bytes == plan.totals.adapter_bytes
