@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from surgery.cli.main import main
 
-STEPS = 8
-LIMIT = 256
+STEPS = 6
+LIMIT = 128
 
 
 @pytest.mark.heavy
@@ -20,7 +20,7 @@ def test_demo_trains_exports_and_improves(tmp_path: Path, capsys: pytest.Capture
 
     outcome = walk_through(tmp_path, steps=STEPS, limit=LIMIT)
     text = capsys.readouterr().out
-    assert "36 modules, exactly the planned ones" in text
+    assert "36 modules, with 331,776 parameters, exactly as planned" in text
     assert "max abs difference to the base model 0" in text
     assert f"on {LIMIT} held-out functions" in text
     assert (outcome.after.ranks + 1).double().log().mean() < (outcome.before.ranks + 1).double().log().mean()
