@@ -1,6 +1,7 @@
 """The training task: bring a summary and the code it belongs to together, and apart from the others of the batch.
 
-surgery train specs/minilm/minilm.surg --weights MODEL_FOLDER/model.safetensors --task surgery.demo.task:retrieval
+surgery train specs/minilm/minilm.surg --weights MODEL_FOLDER/model.safetensors --task surgery.demo.task:retrieval \\
+    --out runs/minilm --steps 60 --batch-size 32 --learning-rate 1e-3
 """
 
 from __future__ import annotations
