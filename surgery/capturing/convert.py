@@ -21,6 +21,7 @@ _NUMBERS = (
     "out_channels",
     "kernel_size",
     "stride",
+    "dilation",
     "groups",
     "num_embeddings",
     "embedding_dim",
@@ -68,7 +69,7 @@ def _bases(kind: type) -> tuple[str, ...]:
 def _numbers(module: torch.nn.Module) -> dict[str, int]:
     numbers: dict[str, int] = {}
     for name in _NUMBERS:
-        value = getattr(module, name, None)
+        value = module.__dict__.get(name)  # its own attribute: some libraries answer for their config with a warning
         if isinstance(value, tuple) and value and len(set(value)) == 1:
             value = value[0]
         if isinstance(value, int) and not isinstance(value, bool):

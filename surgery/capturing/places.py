@@ -10,24 +10,30 @@ from types import FrameType
 
 import torch
 
+_HERE = Path(__file__).parent
+_TORCH = Path(torch.__file__).parent
 # Code that runs between the model's line and the recorder: torch, this package, wrappers of the standard library.
-_NOT_THE_MODEL = (
-    "<",
-    str(Path(torch.__file__).parent) + "/",
-    str(Path(__file__).parent) + "/",
-    contextlib.__file__,
-    functools.__file__,
-)
+_NOT_THE_MODEL = ("<", f"{_TORCH}/", f"{_HERE}/", contextlib.__file__, functools.__file__)
+# What calls the model: no line further out is the model's.
+_CALLERS = (str(_HERE / "capture.py"), str(_HERE / "build.py"))
+_TORCH_LAYERS = f"{_TORCH / 'nn' / 'modules'}/"
 
 
 def calling_place() -> str:
-    """`package/file.py:line` of the innermost frame that is neither torch's nor the recorder's."""
+    """`package/file.py:line` of the innermost line of the model's code that is running.
+
+    That is neither torch's nor the recorder's; where a model is made of torch's own layers only, the layer's line.
+    """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if name := shown_file(frame.f_code.co_filename):
+    layer = ""
+    while frame is not None and frame.f_code.co_filename not in _CALLERS:
+        file = frame.f_code.co_filename
+        if name := shown_file(file):
             return f"{name}:{frame.f_lineno}"
+        if not layer and file.startswith(_TORCH_LAYERS) and not file.endswith("/module.py"):
+            layer = f"{Path(file).relative_to(_TORCH.parent).as_posix()}:{frame.f_lineno}"
         frame = frame.f_back
-    return ""
+    return layer
 
 
 @functools.cache

@@ -58,7 +58,7 @@ def _chosen(graph: Graph, roles: list[str], glob: str | None) -> list[str]:
     if glob is not None:
         quoted = Source("--path", f'"{glob}"')
         tree, pattern = ModuleTree(graph), parse_glob(glob, Span(quoted, 0, len(quoted.text)))
-        found.extend(tree.complaints(pattern))
         matched = tree.match(pattern)
+        found.extend(tree.complaints(pattern, matched))
     found.raise_errors()
     return [path for path in graph if path in matched and (not roles or graph[path].roles.keys() & set(roles))]

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 
 import surgery
 from surgery.diagnostics import SurgeryError, render
@@ -37,8 +36,6 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"surgery {surgery.__version__}")
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in (only,) if only in COMMANDS else COMMANDS:
-        if not find_spec(f"surgery.cli.{command}"):  # TEMPORARY until every command exists
-            continue
         import_module(f"surgery.cli.{command}").add_parser(subparsers)
     return top
 

@@ -1,4 +1,4 @@
-"""Building and recording F5TTS_v1_Base on fake tensors, against `torch.export` of the same model; imports not counted."""
+"""Building and recording F5TTS_v1_Base, against `torch.export` of the same model; imports not counted."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import resource
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import transformers  # noqa: F401  its import is not what is measured
@@ -46,7 +47,7 @@ with tempfile.TemporaryDirectory() as folder:
         made = plan(spec, graph)
         times.append(time.process_time())
         assert len(made.sites) == 7 * blocks
-        capture, _, read, planned = (after - before for before, after in zip(times, times[1:], strict=False))
+        capture, _, read, planned = (after - before for before, after in pairwise(times))
         size = spec.graph_path.stat().st_size / 1000
         print(
             f"{blocks:>6} {len(graph):>8} {len(graph.nodes):>7} {capture:>7.2f} s {size:>6.0f} kB"
