@@ -128,29 +128,15 @@ class Flow:
         self, starts: Iterable[int], keep: Callable[[int], bool] = lambda _: True, without: Collection[Edge] = ()
     ) -> set[int]:
         """All nodes from which a path leads to one of `starts`, through nodes to `keep`, without some edges."""
-        found = set(starts)
-        waiting = list(found)
-        while waiting:
-            node = waiting.pop()
-            for source in self.nodes[node].inputs:
-                if source not in found and keep(source) and (source, node) not in without:
-                    found.add(source)
-                    waiting.append(source)
-        return found
+        return _closure(
+            starts, lambda node: (s for s in self.nodes[node].inputs if keep(s) and (s, node) not in without)
+        )
 
     def forward(
         self, starts: Iterable[int], keep: Callable[[int], bool] = lambda _: True, without: Collection[Edge] = ()
     ) -> set[int]:
         """All nodes to which a path leads from one of `starts`."""
-        found = set(starts)
-        waiting = list(found)
-        while waiting:
-            node = waiting.pop()
-            for user in self.users[node]:
-                if user not in found and keep(user) and (node, user) not in without:
-                    found.add(user)
-                    waiting.append(user)
-        return found
+        return _closure(starts, lambda node: (u for u in self.users[node] if keep(u) and (node, u) not in without))
 
     def depends(self, node: int, on: int) -> bool:
         """Whether `on` is `node` or one of its ancestors. Walks no further back than `on`."""
@@ -184,6 +170,18 @@ class Flow:
         quiet = ops.SHAPE - {"chunk", "unbind", "split"}
         words = [self.word(step) for step in steps if self.op(step) not in quiet]
         return " -> ".join(word for word, before in zip(words, ["", *words], strict=False) if word != before)
+
+
+def _closure(starts: Iterable[int], following: Callable[[int], Iterable[int]]) -> set[int]:
+    """`starts` and all that follows from them."""
+    found = set(starts)
+    waiting = list(found)
+    while waiting:
+        for node in following(waiting.pop()):
+            if node not in found:
+                found.add(node)
+                waiting.append(node)
+    return found
 
 
 def _number(node: Node) -> str:

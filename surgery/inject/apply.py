@@ -23,8 +23,11 @@ def apply(model: nn.Module, plan: Plan) -> Adapted:
 
     All adapters are active together, the planned parameters and no others require gradients, and training
     flags are as before. Raises SurgeryError and leaves the model as it was: E0511 for a plan with errors, E0506
-    for another model, E0406 for what PEFT cannot do exactly, E0509 when PEFT fails or does something else.
+    for another model, E0406 for what PEFT cannot do exactly, E0509 when PEFT fails or does something else. A plan
+    that asks for nothing, as one whose targets are all switched off, changes nothing: `model` itself comes back.
     """
+    if plan.applyable and not plan.sites and not plan.trained:
+        return model  # type: ignore[return-value]
     lowered = _checked(model, plan)
     snapshot = Snapshot(model)
     try:

@@ -9,6 +9,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from surgery.diagnostics import Diagnostic, Diagnostics
 from surgery.inject.compare import compare
+from surgery.inject.fit import refusals
 from surgery.inject.gradients import gradients_at
 from surgery.inject.outputs import call, difference, disabled, evaluating
 from surgery.inject.state import Adapted, adapter_state, base_model, layer_at, layer_tensors, wrappers
@@ -27,8 +28,10 @@ def verify(model: Adapted, plan: Plan, inputs: Any) -> Verification:
     The calls are made in evaluation mode; gradients, training flags and random state are put back. Identity is
     required of fresh adapters only. Raises SurgeryError: E0509 where the adapted set differs, E0510 where
     the adapted model does not start as the base model or a gradient cannot reach an adapter. A gradient that a frozen
-    all-zero layer of the base model keeps away is a fact of that model: reported as W0906, not raised.
+    all-zero layer of the base model keeps away is a fact of that model: reported as W0906, not raised. E0511 for
+    a plan that adapts nothing.
     """
+    Diagnostics(refusals(plan)).raise_errors()
     Diagnostics(compare(model, plan)).raise_errors()
     with evaluating(model):
         identity = _identity(model, plan, inputs)

@@ -27,7 +27,7 @@ from surgery.planning.plan import (
     SwitchedOff,
 )
 from surgery.planning.protection import Guard, check_protection, resolve_guard
-from surgery.planning.reach import check_reach, check_trains_run
+from surgery.planning.reach import check_gradient, check_reach, check_trains_run
 from surgery.planning.select import Selector, fact_keys
 from surgery.planning.signature import check_model
 from surgery.planning.sites import build_sites
@@ -97,6 +97,7 @@ def _resolve(spec: LoadedSpec, graph: Graph, found: Diagnostics) -> _Parts:
     sites, adapters = build_sites(spec, graph, claims.targets, found)
     touched = {path for claim in claims.trains for path in claim.modules if graph[path].parameters}
     trained = selector.ordered(touched)
+    check_gradient(graph, claims.targets, found)
     return _Parts(
         sites=sites,
         adapters=adapters,

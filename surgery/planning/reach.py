@@ -15,7 +15,7 @@ _MOST_NOTES = 8
 
 
 def check_reach(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> None:
-    """E0305 bypassed, E0306 never run, W0908 not known to be neither, W0906 out of reach of any gradient."""
+    """E0305 bypassed, E0306 never run, W0908 not known to be neither."""
     for claim in claims:
 
         def having(answer: str, fact: Callable[[str], Fact], claim: Claim = claim) -> list[str]:
@@ -29,7 +29,6 @@ def check_reach(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> No
         unknown += having("unknown", lambda path: graph[path].unreached)
         if unknown := list(dict.fromkeys(unknown)):
             found.add(_unknown(graph, claim, unknown))
-    _check_gradient(graph, claims, found)
 
 
 def check_trains_run(graph: Graph, trains: Sequence[Claim], found: Diagnostics) -> None:
@@ -40,8 +39,13 @@ def check_trains_run(graph: Graph, trains: Sequence[Claim], found: Diagnostics) 
             found.add(_unreached(graph, train, idle))
 
 
-def _check_gradient(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> None:
-    """W0906, once for all targets: what cuts one of them off, such as a zero output layer, cuts off most."""
+def check_gradient(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> None:
+    """W0906, once for all targets: what cuts one of them off, such as a zero output layer, cuts off most.
+
+    Said of a plan without errors only: what will not be applied need not learn.
+    """
+    if found.has_errors:
+        return
 
     def is_cut(path: str) -> bool:
         return graph[path].gradient.answer == "no" and graph[path].unreached.answer == "no"

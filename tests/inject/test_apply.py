@@ -11,7 +11,7 @@ from torch import nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from surgery.diagnostics import SurgeryError
-from surgery.inject import apply, base_model
+from surgery.inject import apply, base_model, verify
 from surgery.inject.state import trainable_tensors
 
 ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
@@ -231,9 +231,18 @@ def test_a_plan_with_errors_is_refused(plan_for):
     refused(model, plan, "E0511")
 
 
-def test_a_plan_without_sites_is_refused(plan_for):
+def test_a_plan_that_asks_for_nothing_changes_nothing(plan_for):
     model = small_dit()
-    refused(model, plan_for(model, {}), "E0511")
+    plan, state = plan_for(model, {}), traces(model)
+    assert apply(model, plan) is model
+    assert traces(model) == state
+    with pytest.raises(SurgeryError, match="E0511"):  # and there is nothing to verify
+        verify(model, plan, {})
+
+
+def test_training_without_an_adapter_is_refused(plan_for):
+    model = small_dit()
+    refused(model, plan_for(model, {}, trained=["proj_out"]), "E0511")
 
 
 def test_another_model_is_refused_with_the_difference(plan_for):
