@@ -65,13 +65,14 @@ def _with_ranges(entries: list[Parts]) -> list[Parts]:
 
 def _with_tails(entries: Sequence[Parts]) -> list[PathGroup]:
     """Entries with the same start, up to the name after their last range, become one group with several tails."""
-    families: dict[Parts, list[Parts]] = {}
+    families: dict[tuple[Parts, bool], list[Parts]] = {}
     for entry in entries:
         at = max((i + 1 for i, part in enumerate(entry) if len(part) > 1 and not isinstance(part, str)), default=0)
         if len(entry) - at > 1:
             at += 1
-        families.setdefault(entry[:at], []).append(entry[at:])
-    return [_group(head, tails) for head, tails in families.items()]
+        # A path that ends here cannot stand in braces beside those that go on.
+        families.setdefault((entry[:at], at == len(entry)), []).append(entry[at:])
+    return [_group(head, tails) for (head, _), tails in families.items()]
 
 
 def _group(head: Parts, tails: Sequence[Parts]) -> PathGroup:

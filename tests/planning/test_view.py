@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 import surgery
 from surgery.graph import Graph
 from surgery.graph.file import read_graph
@@ -68,7 +70,8 @@ def test_explanations(plan_of: PlanOf, toy: Graph, golden: Golden) -> None:
     golden("\n".join(explain(plan, toy, path) for path in [*paths, "doubtful", ""]), "goldens/explain.txt")
 
 
-def test_f5_tts(golden: Golden) -> None:
-    spec: LoadedSpec = surgery.load(SPECS / "f5_tts" / "f5_base.surg")
+def test_f5_tts(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(SPECS)  # places show the path as it was given
+    spec: LoadedSpec = surgery.load("f5_tts/f5_base.surg")
     plan = surgery.plan(spec, read_graph(spec.graph_path))
     golden(render_plan(plan, compare(plan, lock_of(plan))), "goldens/f5_base.txt")
