@@ -6,6 +6,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input install --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest
+BENCHMARKS := $(filter-out %/measure.py,$(wildcard tests/benchmarks/*.py))
 
 # One thread a test worker; no model hub is ever asked.
 export HF_HUB_OFFLINE := 1
@@ -37,7 +38,7 @@ goldens: $(VENV)/.dev  ## Rewrite the golden files from what the code prints now
 	$(TEST_ENV) $(PYTEST) --update-goldens --numprocesses $(WORKERS)
 
 bench: $(VENV)/.dev  ## The speed figures, printed
-	$(TEST_ENV) $(PYTEST) tests/benchmarks -s
+	$(foreach script,$(BENCHMARKS),$(TEST_ENV) $(BIN)/python $(script) && ) true
 
 clean:  ## Remove the virtual environment
 	rm -rf $(VENV)
