@@ -61,8 +61,8 @@ def bypassed(modules: Mapping[str, Module], flow: Flow) -> dict[str, Fact]:
         if node.op != "parameter":
             continue
         owner, _, name = node.target.rpartition(".")
-        if owner not in modules or owner in found:
-            continue
+        if owner not in modules or owner in found or not modules[owner].parameter(name):
+            continue  # a buffer, such as the position ids that a parent looks up, is nothing an adapter changes
         holders = flow.holders(node.target)
         for user in map(flow.nodes.__getitem__, flow.users[node.index]):
             if user.op != "output" and not any(user.module == h or is_inside(user.module, h) for h in holders):

@@ -139,6 +139,27 @@ def test_a_weight_read_by_its_parent_is_bypassed() -> None:
     assert "`weight` is read by t in the forward of the model itself" in graph["proj"].bypassed.evidence
 
 
+def test_a_buffer_read_by_its_parent_is_no_bypass() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4))
+            self.register_buffer("ids", torch.arange(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = Table()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.table(x) + self.table.ids
+
+    assert surgery.capture(Reads(), (torch.randn(1, 4),))["table"].bypassed.answer == "no"
+
+
 def test_tied_weights_are_no_bypass() -> None:
     config = LlamaConfig(
         vocab_size=50, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
