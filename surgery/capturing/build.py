@@ -40,12 +40,15 @@ _DTYPES = {
 NEEDS_VALUES: tuple[type[Exception], ...] = (DataDependentOutputException, DynamicOutputShapeException)
 
 
-def build_model(spec: LoadedSpec, *, weights: Path | None = None) -> torch.nn.Module:
+def build_model(spec: LoadedSpec, *, weights: Path | None = None, seed: int = 0) -> torch.nn.Module:
     """The spec's model on the CPU, with the weights of a safetensors file if one is given.
 
-    Raises SurgeryError as `construct` and `load_weights` do.
+    What the model draws at random comes from `seed`, so that `verify`, a run, its resumption and its export all
+    build the same model. Raises SurgeryError as `construct` and `load_weights` do.
     """
-    model = construct(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = construct(spec)
     if weights:
         load_weights(model, weights)
     return model

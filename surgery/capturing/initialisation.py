@@ -11,7 +11,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from surgery.capturing.places import calling_place
-from surgery.capturing.recorder import function_name
+from surgery.capturing.recorder import function_name, is_in_place
 from surgery.graph import Init, InitValue
 
 _MAKES_CONSTANT = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "ones": 1.0, "ones_like": 1.0, "new_ones": 1.0}
@@ -71,29 +71,27 @@ class InitRecorder(TorchFunctionMode):
         before = self._made.get(_address(subject)) if isinstance(subject, torch.Tensor) else None
         result = func(*args, **kwargs)
         if isinstance(result, torch.Tensor):
-            self._follow(name, result, before, args, kwargs)
+            seen = _address(result) in self._made
+            if name in _KEEPS or (seen and not is_in_place(func, name, kwargs)):
+                if before and not seen:  # a copy; else the tensor itself, or a view of it
+                    self._set(result, before)
+            else:
+                self._fill(result, self._what(name, before, args, kwargs))
         elif name == "setitem" and isinstance(subject, torch.Tensor):
             self._fill_part(subject, before, args[2])
         return result
 
-    def _follow(
-        self, name: str, result: torch.Tensor, before: _Made | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        if name in _KEEPS:
-            if before and _address(result) not in self._made:
-                self._set(result, before)
-            return
-        made = self._what(name, before, args, kwargs)
-        if made is None:
-            return
-        whole = result.untyped_storage().nbytes() <= result.numel() * result.element_size()
-        if whole or _address(result) not in self._made:
-            self._set(result, made)
-        elif (now := self._made[_address(result)]) and (now.number is None or now.number != made.number):
-            self._set(result, _mixed(now))
+    def _fill(self, tensor: torch.Tensor, made: _Made) -> None:
+        """`tensor` was made, or filled; it may be a part of a larger one that was made before."""
+        now = self._made.get(_address(tensor))
+        is_whole = tensor.untyped_storage().nbytes() <= tensor.numel() * tensor.element_size()
+        if is_whole or not now:
+            self._set(tensor, made)
+        elif now.number is None or now.number != made.number:
+            self._set(tensor, _mixed(now))
 
-    def _what(self, name: str, before: _Made | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Made | None:
-        """What the statement makes; None where it makes nothing of interest."""
+    def _what(self, name: str, before: _Made | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Made:
+        """What the statement makes."""
         if name in _MAKES_CONSTANT:
             return self._constant(_MAKES_CONSTANT[name])
         if name in _MAKES_FULL:
@@ -105,13 +103,15 @@ class InitRecorder(TorchFunctionMode):
             return self._constant(given if number is None else number)
         if name in _MAKES_RANDOM or name in _DRAWS:
             return _Made("random", None, calling_place())
-        if name in ("eye",):
+        if name == "eye":
             return _Made("identity", None, calling_place())
         if name in _MAKES_EMPTY:
             return _Made("unknown", None, calling_place())
         if name == "copy":
             source = self._made.get(_address(args[1])) if len(args) > 1 and isinstance(args[1], torch.Tensor) else None
-            return source and _Made(source.value, source.number, calling_place())
+            # Values that no statement here made came from a file.
+            value, number = (source.value, source.number) if source else ("loaded", None)
+            return _Made(value, number, calling_place())
         if name in _SCALES and before and (before.number == 0 or before.value == "random"):
             return before
         return _Made("unknown", None, calling_place())

@@ -85,7 +85,7 @@ class Recorder(TorchFunctionMode):
 
     def _record(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         given = list(tensors_of((args, kwargs)))
-        in_place = _is_in_place(func, name, kwargs)
+        in_place = is_in_place(func, name, kwargs)
         if isinstance(result, torch.Tensor):
             if not in_place and any(result is tensor for tensor in given):
                 return  # `.to()` that had nothing to do, `contiguous()`, ...
@@ -186,7 +186,8 @@ _REFLECTED = {
 } | {"truediv": "div", "rtruediv": "div", "itruediv": "div", "rsub": "rsub", "rdiv": "rdiv", "rpow": "rpow"}
 
 
-def _is_in_place(func: Any, name: str, kwargs: Mapping[str, Any]) -> bool:
+def is_in_place(func: Any, name: str, kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call writes into a tensor it is given: `add_`, `+=`, `inplace=True`, `out=`."""
     raw = getattr(func, "__name__", "")
     return (
         name == "setitem"

@@ -99,11 +99,9 @@ def _base_model(spec: LoadedSpec, weights: Path | None, *, needed: bool) -> nn.M
 
     from surgery.capturing.build import build_model
 
-    torch.manual_seed(0)
     model = build_model(spec, weights=weights)
     if needed and not weights:
-        torch.manual_seed(1)
-        pairs = zip(model.parameters(), build_model(spec).parameters(), strict=True)
+        pairs = zip(model.parameters(), build_model(spec, seed=1).parameters(), strict=True)
         if any(not torch.equal(one, other) for one, other in pairs):
             raise SurgeryError(_random_weights(spec))
     return model

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import typing
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
+from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError, render
 from surgery.training.config import TrainConfig
 
 _EXAMPLE = """\
@@ -102,7 +103,9 @@ def _or_none(kind: Any) -> Any:
 def run(args: argparse.Namespace) -> int:
     """Train; the last line printed says what it came to."""
     config = config_of(args)
-    spec, plan = _plan(args)
+    spec, graph, plan = _plan(args)
+    if not args.weights:
+        _show(_random_base(spec, graph))
 
     from accelerate import PartialState
 
@@ -126,19 +129,44 @@ def config_of(args: argparse.Namespace) -> TrainConfig:
     return TrainConfig(**settings)
 
 
-def _plan(args: argparse.Namespace) -> tuple[Any, Any]:
-    """The loaded spec and its plan. Raises SurgeryError: E0511 for a plan with errors, E0515 for another lock."""
+def _plan(args: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """The spec, its graph and its plan. Raises SurgeryError: E0511 for a plan with errors, E0515 for another lock."""
     from surgery.graph.file import read_graph
     from surgery.inject.fit import refusals
     from surgery.language import load, parse_override
     from surgery.planning import plan as make_plan
 
     spec = load(args.spec, **dict(parse_override(text) for text in args.set))
-    plan = make_plan(spec, read_graph(args.graph or spec.graph_path))
+    graph = read_graph(args.graph or spec.graph_path)
+    plan = make_plan(spec, graph)
     Diagnostics(refusals(plan)).raise_errors()
     if not args.no_lock:
         _check_lock(plan, spec.lock_path)
-    return spec, plan
+    return spec, graph, plan
+
+
+def _random_base(spec: Any, graph: Any) -> list[Diagnostic]:
+    """W0909 where most of what the model's code makes is drawn at random, and no weights are given."""
+    parameters = [parameter for module in graph.modules.values() for parameter in module.parameters]
+    random = sum(parameter.numel for parameter in parameters if parameter.init.value == "random")
+    if 2 * random < graph.parameters:
+        return []
+    return [
+        Diagnostic(
+            "W0909",
+            "the adapters are trained on a base model with random weights",
+            spec.tree.model.span if spec.tree.model else None,
+            notes=(f"{random:,} of its {graph.parameters:,} parameters are drawn at random by its own code",),
+            helps=("give its checkpoint: `--weights base.safetensors`",),
+        )
+    ]
+
+
+def _show(diagnostics: list[Diagnostic]) -> None:
+    from surgery.cli.main import use_colour
+
+    if diagnostics:
+        sys.stderr.write(render(diagnostics, colour=use_colour(sys.stderr)))
 
 
 def _check_lock(plan: Any, path: Path) -> None:

@@ -107,5 +107,6 @@ CODES: dict[str, Code] = {
         "W0906": "no gradient reaches the adapters",
         "W0907": "every target is switched off",
         "W0908": "reach is not known",
+        "W0909": "the base model is random",
     }.items()
 }

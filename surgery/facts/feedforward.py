@@ -20,7 +20,7 @@ def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> It
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
             yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"
-            if not flow.graph[owner].block or flow.op(last) == ops.MULTI_HEAD:
+            if flow.op(last) == ops.MULTI_HEAD:
                 continue
             found = _first_layers(flow, flow.data(last), residual.stream)
             if not found or not found.curved:

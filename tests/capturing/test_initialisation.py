@@ -52,6 +52,9 @@ class Statements(nn.Module):
         self.copied = nn.Parameter(torch.empty(3))
         with torch.no_grad():
             self.copied.copy_(torch.zeros(3))
+        self.looked_at = nn.Parameter(torch.zeros(4))
+        self.looked_at[:2].sum()
+        self.looked_at.data.view(2, 2).t()
         self.scaled_zeros = nn.Parameter(torch.zeros(3) * 7)
         self.shifted_zeros = nn.Parameter(torch.zeros(3) + 7)
 
@@ -123,3 +126,19 @@ def test_zeros_of_real_models(family: Callable[[], dict[str, Callable[[], nn.Mod
         real = {p: not v.detach().any() for p, v in build().named_parameters()}
         watched = {p: init.value == "zero" for p, init in made(build).items()}
         assert watched == real, name
+
+
+def test_values_from_elsewhere_are_loaded() -> None:
+    saved = torch.randn(3, 3)
+
+    def build() -> nn.Module:
+        model = nn.Linear(3, 3)
+        with torch.no_grad():
+            model.weight.copy_(saved)
+        return model
+
+    recorder = InitRecorder()
+    with recorder:
+        model = build()
+    assert recorder.of(model.weight).value == "loaded"
+    assert recorder.of(model.bias).value == "random"
