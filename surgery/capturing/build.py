@@ -73,7 +73,7 @@ def construct(spec: LoadedSpec) -> torch.nn.Module:
 
 
 def example_inputs(spec: LoadedSpec, *, seed: int = 0) -> Call:
-    """The spec's example call: (args, kwargs) with tensors on the CPU, or of the fake mode that is active.
+    """The spec's example call: (args, kwargs) with tensors on the CPU.
 
     Floats are standard normal, integers uniform in [0, bound) or [0, 2) without a bound, bools all true; from a
     generator with `seed`. Raises SurgeryError: E0107 without `inputs`, else as `construct`.

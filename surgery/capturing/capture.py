@@ -15,11 +15,11 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
-from torch.utils._pytree import tree_map_only
 
 from surgery.capturing.build import NEEDS_VALUES
 from surgery.capturing.convert import modules_of, nodes_of
 from surgery.capturing.initialisation import InitLookup, init_from_value
+from surgery.capturing.known import as_fake, fake_tensor
 from surgery.capturing.recorder import Recorder
 from surgery.capturing.stopped import stopped_at
 from surgery.diagnostics import Diagnostic, SurgeryError
@@ -64,7 +64,7 @@ def record_fake_model(model: torch.nn.Module, args: Any, kwargs: Mapping[str, An
     """Record a call of a model whose tensors are fake tensors of `mode` already. Raises SurgeryError (E0508)."""
     with _evaluating(model), mode:
         try:
-            return _record(model, args, kwargs)
+            return _record(model, args, kwargs, fake=True)
         except NEEDS_VALUES as error:
             raise _stopped(model, error) from error
 
@@ -73,17 +73,9 @@ def _record_fake(
     model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], mode: FakeTensorMode
 ) -> Recorder:
     """Run with every parameter, buffer and input replaced by a fake tensor for the length of the call."""
-
-    def fake(tensor: torch.Tensor) -> torch.Tensor:
-        if not tensor.is_meta:
-            return mode.from_tensor(tensor, static_shapes=True)
-        # Fake tensors of a real device pass through autocast and device checks that meta tensors fail.
-        with mode:
-            return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
-
-    with _swapped(model, fake), mode:
-        fake_args, fake_kwargs = tree_map_only(torch.Tensor, fake, (tuple(args), dict(kwargs)))
-        return _record(model, fake_args, fake_kwargs)
+    fake_args, fake_kwargs = as_fake((tuple(args), dict(kwargs)), mode)
+    with _swapped(model, lambda tensor: fake_tensor(tensor, mode)), mode:
+        return _record(model, fake_args, fake_kwargs, fake=True)
 
 
 @contextmanager
@@ -117,10 +109,12 @@ def _like(tensor: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     return torch.nn.Parameter(fake, requires_grad=tensor.requires_grad)
 
 
-def _record(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recorder:
+def _record(
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fake: bool = False
+) -> Recorder:
     """Run `model` once under a recorder. What is not about missing values becomes SurgeryError (E0508)."""
     names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
-    recorder = Recorder(names)
+    recorder = Recorder(names, fake=fake)
     recorder.inputs(args, kwargs)
     try:
         with _quiet(), torch.enable_grad(), recorder.running(model), recorder:

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from surgery.capturing.build import NEEDS_VALUES, construct, example_inputs
 from surgery.capturing.capture import graph_of, record_fake_model, record_live_model, versions_of
 from surgery.capturing.initialisation import InitRecorder
+from surgery.capturing.known import as_fake
 from surgery.diagnostics import SurgeryError
 from surgery.graph import Graph, Header
 from surgery.language.spec import LoadedSpec
@@ -25,15 +26,14 @@ def capture_spec(spec: LoadedSpec) -> Graph:
     values, or does not run on fake tensors, is built and run for real if it is small enough. Raises SurgeryError:
     E0107, E0507, E0508 and what `load` raises.
     """
-    made = InitRecorder()
+    made = InitRecorder(fake=True)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     try:
         with mode, made:
             model = construct(spec)
     except NEEDS_VALUES:
         return _capture_built(spec)
-    with mode:
-        args, kwargs = example_inputs(spec)
+    args, kwargs = as_fake(example_inputs(spec), mode)
     try:
         recorder = record_fake_model(model, args, kwargs, mode)
     except SurgeryError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from surgery.capturing.known import run
 from surgery.capturing.places import calling_place
 from surgery.capturing.recorder import function_name, is_in_place
 from surgery.graph import Init, InitValue
@@ -49,8 +50,10 @@ class InitRecorder(TorchFunctionMode):
     else makes the whole `random` if it was random before, else `unknown`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fake: bool = False) -> None:
+        """With `fake`, the construction is one on fake tensors; ops on known values run for real."""
         super().__init__()
+        self._fake = fake
         self._made: dict[int, _Made] = {}
         self._alive: list[torch.UntypedStorage] = []  # a storage's address means it only while it lives
 
@@ -69,7 +72,7 @@ class InitRecorder(TorchFunctionMode):
             return False
         subject = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
         before = self._made.get(_address(subject)) if isinstance(subject, torch.Tensor) else None
-        result = func(*args, **kwargs)
+        result = run(func, name, args, kwargs) if self._fake else func(*args, **kwargs)
         if isinstance(result, torch.Tensor):
             seen = _address(result) in self._made
             if name in _KEEPS or (seen and not is_in_place(func, name, kwargs)):

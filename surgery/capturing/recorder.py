@@ -10,15 +10,16 @@ from __future__ import annotations
 import functools
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
+from surgery.capturing.known import run
 from surgery.capturing.places import calling_place
+from surgery.capturing.tensors import named_tensors, tensors_of
 
 _DETACHING = {"detach", "detach_", "data"}
 
@@ -30,9 +31,13 @@ class Recorder(TorchFunctionMode):
     `cut` (no gradient passes), `shape` and `dtype` of its first tensor. `calls` counts forwards by path.
     """
 
-    def __init__(self, names: Mapping[int, str]) -> None:
-        """`names` gives the full name of each parameter and buffer by the `id` of its tensor."""
+    def __init__(self, names: Mapping[int, str], *, fake: bool = False) -> None:
+        """`names` gives the full name of each parameter and buffer by the `id` of its tensor.
+
+        With `fake`, the run is one on fake tensors; ops on known values run for real (see `known`).
+        """
         super().__init__()
+        self._fake = fake
         self.graph = torch.fx.Graph()
         self.calls: dict[str, int] = {}
         self._names = names
@@ -75,8 +80,8 @@ class Recorder(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        result = func(*args, **kwargs)
         name = function_name(func)
+        result = run(func, name, args, kwargs) if self._fake else func(*args, **kwargs)
         if name == "setitem":
             self._record(func, name, args, kwargs, args[0])
         elif any(True for _ in tensors_of(result)):
@@ -201,35 +206,3 @@ def is_in_place(func: Any, name: str, kwargs: Mapping[str, Any]) -> bool:
 def _describe(node: torch.fx.Node, tensor: torch.Tensor) -> None:
     node.meta["shape"] = tuple(tensor.shape)
     node.meta["dtype"] = str(tensor.dtype).removeprefix("torch.")
-
-
-def tensors_of(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors in nested tuples, lists, dicts and slices, as torch functions take and return them."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_of(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from tensors_of(item)
-    elif isinstance(value, slice):
-        yield from tensors_of((value.start, value.stop, value.step))
-
-
-def named_tensors(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors in nested containers and dataclasses, each with the way to it (`hidden.0`)."""
-    if isinstance(value, torch.Tensor):
-        yield name or "0", value
-        return
-    items: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, (tuple, list)):
-        names = getattr(value, "_fields", range(len(value)))
-        items = zip(names, value, strict=True)
-    elif is_dataclass(value) and not isinstance(value, type):
-        items = ((field.name, getattr(value, field.name)) for field in fields(value))
-    for key, item in items:
-        # The keywords of the call itself come as one last dict: their names need no index before them.
-        yield from named_tensors(item, f"{name}.{key}" if name else ("" if isinstance(item, dict) else str(key)))

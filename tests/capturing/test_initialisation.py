@@ -14,8 +14,8 @@ from surgery.graph import Init
 
 
 def made(build: Callable[[], nn.Module]) -> dict[str, Init]:
-    recorder = InitRecorder()
-    with FakeTensorMode(), recorder:
+    recorder = InitRecorder(fake=True)
+    with FakeTensorMode(allow_non_fake_inputs=True), recorder:
         model = build()
     return {name: recorder.of(p) for name, p in model.named_parameters()}
 

@@ -1,0 +1,59 @@
+"""Running for real what is known, while everything large is fake.
+
+A fake tensor has no values, so code that asks for one (`.item()`, `.tolist()`, `if mask.all()`) stops. Much of what it
+asks for comes from small integers that are known: ids and masks of the example call, a `linspace` of drop rates. Ops
+whose tensors are all real run for real; where one of them is fake, so is the result.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
+from torch.utils._pytree import tree_map_only
+
+from surgery.capturing.tensors import tensors_of
+
+LARGEST_KNOWN = 2**16  # values; a larger tensor is cheaper fake
+_SERIES = {"arange", "linspace", "logspace"}
+# Its kernel for fake tensors takes bfloat16 only; those for real ones take float32 too.
+_BFLOAT16_IF_FAKE = {"_grouped_mm", "grouped_mm"}
+
+
+def run(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`func(*args, **kwargs)` under a fake tensor mode, for real where all values are known."""
+    tensors = list(tensors_of((args, kwargs)))
+    if tensors and not any(isinstance(tensor, FakeTensor) for tensor in tensors):
+        with unset_fake_temporarily():
+            return func(*args, **kwargs)
+    if name in _SERIES and not tensors:
+        with unset_fake_temporarily():
+            series = func(*args, **kwargs)
+        if series.numel() <= LARGEST_KNOWN and series.device.type == "cpu":
+            return series
+    if name in _BFLOAT16_IF_FAKE:
+        narrow = tree_map_only(torch.Tensor, lambda t: t.bfloat16() if t.is_floating_point() else t, (args, kwargs))
+        return func(*narrow[0], **narrow[1]).to(tensors[0].dtype)
+    return func(*args, **kwargs)
+
+
+def as_fake(call: Any, mode: FakeTensorMode) -> Any:
+    """An example call with fake tensors for all but small integers, which stay known, as copies."""
+
+    def fake(tensor: torch.Tensor) -> torch.Tensor:
+        if isinstance(tensor, FakeTensor):
+            return tensor
+        if not tensor.is_floating_point() and not tensor.is_complex() and tensor.numel() <= LARGEST_KNOWN:
+            return tensor.detach().cpu().clone() if not tensor.is_meta else fake_tensor(tensor, mode)
+        return fake_tensor(tensor, mode)
+
+    return tree_map_only(torch.Tensor, fake, call)
+
+
+def fake_tensor(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
+    """A fake tensor like this one, on the CPU if it is on `meta`: autocast and device checks refuse meta tensors."""
+    if not tensor.is_meta:
+        return mode.from_tensor(tensor, static_shapes=True)
+    with mode:
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
