@@ -64,7 +64,7 @@ def record_fake_model(model: torch.nn.Module, args: Any, kwargs: Mapping[str, An
     """Record a call of a model whose tensors are fake tensors of `mode` already. Raises SurgeryError (E0508)."""
     with _evaluating(model), mode:
         try:
-            return _record(model, args, kwargs, fake=True)
+            return _record(model, args, kwargs, mode)
         except NEEDS_VALUES as error:
             raise _stopped(model, error) from error
 
@@ -75,7 +75,7 @@ def _record_fake(
     """Run with every parameter, buffer and input replaced by a fake tensor for the length of the call."""
     fake_args, fake_kwargs = as_fake((tuple(args), dict(kwargs)), mode)
     with _swapped(model, lambda tensor: fake_tensor(tensor, mode)), mode:
-        return _record(model, fake_args, fake_kwargs, fake=True)
+        return _record(model, fake_args, fake_kwargs, mode)
 
 
 @contextmanager
@@ -110,11 +110,11 @@ def _like(tensor: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
 
 
 def _record(
-    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, fake: bool = False
+    model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], fake: FakeTensorMode | None = None
 ) -> Recorder:
     """Run `model` once under a recorder. What is not about missing values becomes SurgeryError (E0508)."""
     names = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
-    recorder = Recorder(names, fake=fake)
+    recorder = Recorder(names, fake)
     recorder.inputs(args, kwargs)
     try:
         with _quiet(), torch.enable_grad(), recorder.running(model), recorder:

@@ -26,8 +26,8 @@ def capture_spec(spec: LoadedSpec) -> Graph:
     values, or does not run on fake tensors, is built and run for real if it is small enough. Raises SurgeryError:
     E0107, E0507, E0508 and what `load` raises.
     """
-    made = InitRecorder(fake=True)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    made = InitRecorder(mode)
     try:
         with mode, made:
             model = construct(spec)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from surgery.capturing.known import run
@@ -50,8 +51,8 @@ class InitRecorder(TorchFunctionMode):
     else makes the whole `random` if it was random before, else `unknown`.
     """
 
-    def __init__(self, *, fake: bool = False) -> None:
-        """With `fake`, the construction is one on fake tensors; ops on known values run for real."""
+    def __init__(self, fake: FakeTensorMode | None = None) -> None:
+        """With `fake`, the construction is one on fake tensors of that mode; ops on known values run for real."""
         super().__init__()
         self._fake = fake
         self._made: dict[int, _Made] = {}
@@ -72,7 +73,7 @@ class InitRecorder(TorchFunctionMode):
             return False
         subject = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
         before = self._made.get(_address(subject)) if isinstance(subject, torch.Tensor) else None
-        result = run(func, name, args, kwargs) if self._fake else func(*args, **kwargs)
+        result = run(func, name, args, kwargs, self._fake) if self._fake else func(*args, **kwargs)
         if isinstance(result, torch.Tensor):
             seen = _address(result) in self._made
             if name in _KEEPS or (seen and not is_in_place(func, name, kwargs)):

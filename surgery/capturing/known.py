@@ -7,26 +7,32 @@ whose tensors are all real run for real; where one of them is fake, so is the re
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._pytree import tree_map_only
 
 from surgery.capturing.tensors import tensors_of
 
 LARGEST_KNOWN = 2**16  # values; a larger tensor is cheaper fake
+LARGEST_MADE = 2**24  # values of a result
 _SERIES = {"arange", "linspace", "logspace"}
 # Its kernel for fake tensors takes bfloat16 only; those for real ones take float32 too.
 _BFLOAT16_IF_FAKE = {"_grouped_mm", "grouped_mm"}
 
 
-def run(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], mode: FakeTensorMode) -> Any:
     """`func(*args, **kwargs)` under a fake tensor mode, for real where all values are known."""
     tensors = list(tensors_of((args, kwargs)))
-    if tensors and not any(isinstance(tensor, FakeTensor) for tensor in tensors):
-        with unset_fake_temporarily():
-            return func(*args, **kwargs)
+    if tensors and all(map(_is_real, tensors)):
+        if _stay_small(tensors):
+            with unset_fake_temporarily():
+                return func(*args, **kwargs)
+        # Left real, the mode would compute arithmetic on them for real, however large.
+        args, kwargs = tree_map_only(torch.Tensor, lambda tensor: fake_tensor(tensor, mode), (args, kwargs))
     if name in _SERIES and not tensors:
         with unset_fake_temporarily():
             series = func(*args, **kwargs)
@@ -36,6 +42,17 @@ def run(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
         narrow = tree_map_only(torch.Tensor, lambda t: t.bfloat16() if t.is_floating_point() else t, (args, kwargs))
         return func(*narrow[0], **narrow[1]).to(tensors[0].dtype)
     return func(*args, **kwargs)
+
+
+def _is_real(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds its own values: it is neither fake nor the wrapper that `vmap` puts around one."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and not is_functorch_wrapped_tensor(tensor)
+
+
+def _stay_small(tensors: list[torch.Tensor]) -> bool:
+    """Whether even an outer product of all these would be small."""
+    sizes = {id(tensor): tensor.numel() for tensor in tensors}.values()
+    return max(sizes) <= LARGEST_KNOWN and prod(sizes) <= LARGEST_MADE
 
 
 def as_fake(call: Any, mode: FakeTensorMode) -> Any:

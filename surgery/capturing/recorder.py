@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
 from surgery.capturing.known import run
@@ -31,10 +32,10 @@ class Recorder(TorchFunctionMode):
     `cut` (no gradient passes), `shape` and `dtype` of its first tensor. `calls` counts forwards by path.
     """
 
-    def __init__(self, names: Mapping[int, str], *, fake: bool = False) -> None:
+    def __init__(self, names: Mapping[int, str], fake: FakeTensorMode | None = None) -> None:
         """`names` gives the full name of each parameter and buffer by the `id` of its tensor.
 
-        With `fake`, the run is one on fake tensors; ops on known values run for real (see `known`).
+        With `fake`, the run is one on fake tensors of that mode; ops on known values run for real (see `known`).
         """
         super().__init__()
         self._fake = fake
@@ -81,7 +82,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         name = function_name(func)
-        result = run(func, name, args, kwargs) if self._fake else func(*args, **kwargs)
+        result = run(func, name, args, kwargs, self._fake) if self._fake else func(*args, **kwargs)
         if name == "setitem":
             self._record(func, name, args, kwargs, args[0])
         elif any(True for _ in tensors_of(result)):

@@ -14,8 +14,9 @@ from surgery.graph import Init
 
 
 def made(build: Callable[[], nn.Module]) -> dict[str, Init]:
-    recorder = InitRecorder(fake=True)
-    with FakeTensorMode(allow_non_fake_inputs=True), recorder:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    recorder = InitRecorder(mode)
+    with mode, recorder:
         model = build()
     return {name: recorder.of(p) for name, p in model.named_parameters()}
 
