@@ -19,6 +19,7 @@ from surgery.capturing.tensors import tensors_of
 
 LARGEST_KNOWN = 2**16  # values; a larger tensor is cheaper fake
 LARGEST_MADE = 2**24  # values of a result
+LARGEST_FLOAT = 2**10  # values of a result of floats
 _SERIES = {"arange", "linspace", "logspace"}
 # Its kernel for fake tensors takes bfloat16 only; those for real ones take float32 too.
 _BFLOAT16_IF_FAKE = {"_grouped_mm", "grouped_mm"}
@@ -50,8 +51,13 @@ def _is_real(tensor: torch.Tensor) -> bool:
 
 
 def _stay_small(tensors: list[torch.Tensor]) -> bool:
-    """Whether even an outer product of all these would be small."""
+    """Whether even an outer product of all these would be small.
+
+    Control flow asks for integers, and for a few floats such as drop rates; tables of rotations cost time for nothing.
+    """
     sizes = {id(tensor): tensor.numel() for tensor in tensors}.values()
+    if any(tensor.is_floating_point() for tensor in tensors):
+        return prod(sizes) <= LARGEST_FLOAT
     return max(sizes) <= LARGEST_KNOWN and prod(sizes) <= LARGEST_MADE
 
 

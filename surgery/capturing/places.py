@@ -25,15 +25,20 @@ def calling_place() -> str:
     That is neither torch's nor the recorder's; where a model is made of torch's own layers only, the layer's line.
     """
     frame: FrameType | None = sys._getframe(1)
-    layer = ""
+    layer: FrameType | None = None
     while frame is not None and frame.f_code.co_filename not in _CALLERS:
         file = frame.f_code.co_filename
         if name := shown_file(file):
             return f"{name}:{frame.f_lineno}"
         if not layer and file.startswith(_TORCH_LAYERS) and not file.endswith("/module.py"):
-            layer = f"{Path(file).relative_to(_TORCH.parent).as_posix()}:{frame.f_lineno}"
+            layer = frame
         frame = frame.f_back
-    return layer
+    return f"{_file_in_torch(layer.f_code.co_filename)}:{layer.f_lineno}" if layer else ""
+
+
+def _file_in_torch(filename: str) -> str:
+    """`torch/nn/modules/activation.py`"""
+    return Path(filename).relative_to(_TORCH.parent).as_posix()
 
 
 @functools.cache
