@@ -41,7 +41,7 @@ def decode_text(data: bytes, place: str, *, what: str = "file") -> str:
                 helps=("save it as UTF-8, or check that this is the file you meant",),
             )
         )
-    return text.replace("\r\n", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def replace_file(path: Path | str, data: str | bytes) -> None:

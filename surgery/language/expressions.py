@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from math import isfinite
 from typing import Literal, TypeAlias, cast
 
 from lark import Token, Tree
@@ -11,6 +12,7 @@ from lark import Token, Tree
 from surgery.diagnostics import Diagnostic, Diagnostics, Source, Span
 from surgery.language import tree
 from surgery.language.nearest import did_you_mean
+from surgery.language.values import LARGEST
 
 ParseTree: TypeAlias = "Tree[Token]"
 DTYPES = ("f16", "bf16", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "bool")
@@ -74,13 +76,16 @@ class ExpressionBuilder(ABC):
     # One method per rule of the grammar, called by `expression` with the rule's children.
 
     def _number(self, span: Span, children: list[Token]) -> tree.Number:
-        return tree.Number(self.number(children[0]), span)
+        return tree.Number(self.number(children[0], span), span)
 
-    def number(self, token: Token) -> int | float:
-        if len(token) > _MOST_DIGITS:
-            self.found.add(Diagnostic("E0001", "this number is too long", self.span(token), helps=("round it",)))
-            return 0
-        return int(token) if token.isdecimal() else float(token)
+    def number(self, text: str, span: Span, unit: int = 1) -> int | float:
+        """The number that a text is, in units; E0001 for one that no machine holds."""
+        if len(text) <= _MOST_DIGITS:
+            number = unit * (int(text) if text.isdecimal() else float(text))
+            if number <= LARGEST or (isinstance(number, float) and isfinite(number)):
+                return number
+        self.found.add(Diagnostic("E0001", "this number is too large", span, helps=("write a smaller one",)))
+        return 0
 
     def _negative(self, span: Span, children: list[ParseTree]) -> tree.Expression:
         operand = self.expression(children[0])
@@ -90,10 +95,10 @@ class ExpressionBuilder(ABC):
 
     def _size(self, span: Span, children: list[Token]) -> tree.Size:
         unit = children[0].lstrip("0123456789. \t")
-        return tree.Size(round(float(children[0][: -len(unit)]) * UNITS[unit]), span)
+        return tree.Size(round(self.number(children[0][: -len(unit)].strip(), span, UNITS[unit])), span)
 
     def _share(self, span: Span, children: list[Token]) -> tree.Share:
-        return tree.Share(float(children[0][:-1]) / 100, span)
+        return tree.Share(self.number(children[0][:-1].strip(), span) / 100, span)
 
     def _text(self, span: Span, children: list[Token]) -> tree.Text:
         return self.text(children[0])

@@ -200,7 +200,8 @@ class _Parser:
         }
         at = start + wrong.start()
         help = helps.get(wrong[0], "globs know names, `*`, `**`, `{a,b}` and `[0:4]`")
-        self.fail(f"a glob cannot hold `{wrong[0]}` here", help, at, at + 1)
+        shown = wrong[0] if wrong[0].isprintable() else ascii(wrong[0])[1:-1]
+        self.fail(f"a glob cannot hold `{shown}` here", help, at, at + 1)
 
     def slice(self, text: str, start: int, end: int) -> Slice:
         found = _SLICE.fullmatch(text)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from surgery.diagnostics import Diagnostic, Diagnostics, Label
 from surgery.language import tree
 from surgery.language.nearest import did_you_mean, listed
+from surgery.language.scanning import DEEPEST_TREE
 from surgery.language.selectors import FACT_SETS, SELECTORS
-from surgery.language.walking import walk
+from surgery.language.walking import children, walk
 
 _VALUE_WORDS = ("true", "false", "none", "count", "json", "not", "and", "or")
 _SET_WORDS = (*FACT_SETS, "where")
@@ -38,6 +39,7 @@ def check_names(spec: tree.Spec, found: Diagnostics) -> None:
         "overrides itself",
         found,
     )
+    _check_depth(spec, found)
     _check_used(spec, found)
 
 
@@ -152,7 +154,7 @@ def _check_circles(words: dict[str, tree.Word], uses: dict[str, set[str]], what:
             del waiting[name]
     reported: set[str] = set()
     for name in waiting:
-        circle = _circle(name, waiting)
+        circle = _circle(name, waiting) if name not in reported else []
         if circle and not reported & set(circle):
             reported.update(circle)
             through = f", through {listed(circle[1:])}" if circle[1:] else ""
@@ -173,6 +175,29 @@ def _circle(name: str, uses: dict[str, set[str]]) -> list[str]:
                 ways[used] = [*ways[at], used]
                 pending.append(used)
     return []
+
+
+def _check_depth(spec: tree.Spec, found: Diagnostics) -> None:
+    """E0008 for a statement that nests too deeply with the lets spelled out: every later pass recurses over them."""
+    lets = {let.name.name: let for let in spec.lets}
+    uses = {name: {n.name for n in walk(let) if isinstance(n, tree.LetName)} for name, let in lets.items()}
+    depths: dict[str, int] = {}
+    while ready := [name for name, used in uses.items() if not used & uses.keys()]:
+        for name in ready:
+            del uses[name]
+            depths[name] = _depth(lets[name].value, depths)
+    for statement in spec.statements:
+        if _depth(statement, depths) > DEEPEST_TREE:
+            span = statement.name.span if isinstance(statement, (tree.Let, tree.Target)) else statement.span
+            message = f"this nests more than {DEEPEST_TREE} deep, with the lets that it uses"
+            found.add(Diagnostic("E0008", message, span, helps=("give one selector several arguments",)))
+            return
+
+
+def _depth(node: Any, lets: Mapping[str, int]) -> int:
+    if isinstance(node, tree.LetName):
+        return 1 + lets.get(node.name, 0)
+    return 1 + max((_depth(child, lets) for child in children(node)), default=0)
 
 
 def _check_used(spec: tree.Spec, found: Diagnostics) -> None:

@@ -9,6 +9,7 @@ from surgery.language import tree
 from surgery.language.builder import Builder
 from surgery.language.grammar import lalr
 from surgery.language.scanning import (
+    DEEPEST_TREE,
     MOST_ERRORS,
     RESERVED_STATEMENTS,
     check_brackets,
@@ -19,7 +20,6 @@ from surgery.language.scanning import (
 )
 from surgery.language.syntax_errors import diagnose
 
-_DEEPEST_TREE = 150
 _RESERVED = {
     "use": (
         "`use` will read lets and protections from another file",
@@ -101,12 +101,12 @@ def _too_deep(source: Source, parsed: Tree) -> list[Diagnostic]:  # type: ignore
     depths: dict[int, int] = {}
     for node in parsed.iter_subtrees():
         depths[id(node)] = 1 + max((depths[id(c)] for c in node.children if isinstance(c, Tree)), default=0)
-        if depths[id(node)] > _DEEPEST_TREE:
+        if depths[id(node)] > DEEPEST_TREE:
             span = Span(source, node.meta.start_pos, node.meta.end_pos)
             return [
                 Diagnostic(
                     "E0008",
-                    f"an expression chains more than {_DEEPEST_TREE} operators",
+                    f"an expression chains more than {DEEPEST_TREE} operators",
                     span,
                     helps=("name parts of it with `let`, or give one selector several arguments",),
                 )

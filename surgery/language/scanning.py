@@ -11,6 +11,7 @@ from surgery.language.grammar import STATEMENTS
 EDITIONS = ("1",)
 RESERVED_STATEMENTS = ("use", "serve")
 MOST_ERRORS = 20
+DEEPEST_TREE = 150
 _DEEPEST_BRACKETS = 64
 _CLOSER = {"(": ")", "[": "]", "{": "}"}
 _EDITION = re.compile(r"(?:\s|#[^\n]*)*(surg\b[ \t]*([^\s#]*))?")

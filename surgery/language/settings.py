@@ -13,8 +13,8 @@ from surgery.language.values import Evaluator, spelled
 from surgery.language.walking import walk
 
 _LIMITS = {
-    "trainable": ((tree.Share, tree.Number), "a share of the model or a count of parameters", "trainable <= 1%"),
-    "adapter": ((tree.Size,), "the size of a file", "adapter <= 20 MB"),
+    "trainable": (tree.Share, "a share of the model or a count of parameters", "trainable <= 1%"),
+    "adapter": (tree.Size, "the size of a file", "adapter <= 20 MB"),
 }
 _CHECKPOINT = ("every",)
 
@@ -26,7 +26,7 @@ def check_settings(spec: tree.Spec, params: Mapping[str, Any], folder: Path, fou
         _check_known(budget.limits, _LIMITS, "budget", found)
         for limit in budget.limits:
             if limit.name.name in _LIMITS:
-                _check_limit(limit, params, found)
+                _check_limit(limit, evaluate, found)
     for checkpoint in spec.checkpoints:
         _check_known(checkpoint.settings, _CHECKPOINT, "checkpoint", found)
         for setting in checkpoint.settings:
@@ -49,15 +49,20 @@ def _check_known(settings: Iterable[tree.Setting], known: Iterable[str], what: s
             )
 
 
-def _check_limit(limit: tree.Setting, params: Mapping[str, Any], found: Diagnostics) -> None:
-    sorts, what, example = _LIMITS[limit.name.name]
-    value = limit.value
-    is_number = isinstance(value, (tree.Arithmetic, tree.Negative)) or (
-        isinstance(value, tree.Name) and isinstance(params.get(value.name, 0), (int, float))
-    )
-    if not isinstance(value, sorts) and not (is_number and tree.Number in sorts):
-        message = f"the limit of `{limit.name.name}` has to be {what}"
-        found.add(Diagnostic("E0105", message, value.span, helps=(f"write `{example}`",)))
+def _check_limit(limit: tree.Setting, evaluate: Evaluator, found: Diagnostics) -> None:
+    sort, what, example = _LIMITS[limit.name.name]
+    if isinstance(limit.value, sort) or (sort is tree.Share and _is_count(limit.value, evaluate, found)):
+        return
+    message = f"the limit of `{limit.name.name}` has to be {what}"
+    found.add(Diagnostic("E0105", message, limit.value.span, helps=(f"write `{example}`",)))
+
+
+def _is_count(value: tree.Expression, evaluate: Evaluator, found: Diagnostics) -> bool:
+    """Whether a value is a whole number from 0 up, or has none for a reason that is reported."""
+    if not isinstance(value, (tree.Number, tree.Name, tree.Arithmetic, tree.Negative)):
+        return False
+    number = _evaluated(value, evaluate, found)
+    return number is None or (type(number) in (int, float) and number >= 0 and float(number).is_integer())
 
 
 def _check_whole(value: tree.Expression, least: int, what: str, evaluate: Evaluator, found: Diagnostics) -> None:

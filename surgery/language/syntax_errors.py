@@ -30,6 +30,8 @@ _HINTS = {
     "//": "a comment starts with `#`",
     ";": "statements and settings need no `;`",
     ":": "a setting is written `name = value`",
+    ".": "classes are named without their package, `kind(Linear)`, and numbers start with a digit, `0.5`",
+    "\u201c": 'strings are written with double quotes: "..."',
 }
 
 
@@ -48,6 +50,8 @@ def diagnose(error: UnexpectedInput, source: Source, offset: int) -> Diagnostic:
         helps = did_you_mean(text, STATEMENTS, "a statement starts with one of " + ", ".join(STATEMENTS))
         return Diagnostic("E0001", f"there is no statement `{text}`", span, helps=helps)
     hint = next((hint for lead, hint in _HINTS.items() if source.text.startswith(lead, start)), "")
+    if not hint and not text.isascii():
+        hint = "names, numbers and blanks are plain ASCII characters; others stand in strings and comments only"
     near = did_you_mean(text, _keywords(expected)) if text.isidentifier() else ()
     helps = near or (hint or _expected_help(expected) if expected or hint else "remove it",)
     shown = text if text.isprintable() else ascii(text)[1:-1]

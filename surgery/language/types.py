@@ -44,12 +44,14 @@ _LITERALS: dict[type, Type] = {
     tree.Tensor: "object",
     tree.JsonFile: "any",
 }
+_NO_SETTINGS = (tree.Size, tree.Reference, tree.Construction, tree.Tensor)
 
 
 def check_types(spec: tree.Spec, found: Diagnostics) -> None:
     """Adds E0105 to `found`, wherever an expression is not of the type its place wants."""
     params = {param.name.name: _PARAM_TYPES.get(param.type.name, "any") for param in spec.params}
     checker = TypeChecker(params, found)
+    in_where = TypeChecker({**params, **dict.fromkeys(tree.WHERE_FIELDS, "number")}, found)
     for node in walk(spec):
         match node:
             case tree.Expect():
@@ -57,12 +59,23 @@ def check_types(spec: tree.Spec, found: Diagnostics) -> None:
                 if node.high is not None:
                     checker.want("number", node.high)
             case tree.Where():
-                checker.want("boolean", node.condition)
+                in_where.want("boolean", node.condition)
             case tree.Target() | tree.Train() if node.when is not None:
                 checker.want("boolean", node.when)
+            case tree.Method():
+                found.extend(
+                    _no_setting(setting) for setting in node.settings if isinstance(setting.value, _NO_SETTINGS)
+                )
             case tree.Setting():
                 checker.type(node.value)
     _check_counts(spec, found)
+
+
+def _no_setting(setting: tree.Setting) -> Diagnostic:
+    """E0105 for the setting of a method that no method can have."""
+    given = _WORDS[_LITERALS[type(setting.value)]]
+    message = f"a setting of a method cannot be {given}"
+    return Diagnostic("E0105", message, setting.value.span, helps=(_EXAMPLES["number"],))
 
 
 def _check_counts(spec: tree.Spec, found: Diagnostics) -> None:
@@ -97,7 +110,7 @@ class TypeChecker:
                     self.type(item)
                 return "list"
             case tree.Name():
-                return "number" if expression.name in tree.WHERE_FIELDS else self.params.get(expression.name, "any")
+                return self.params.get(expression.name, "any")
             case tree.Arithmetic():
                 self.want("number", expression.left)
                 self.want("number", expression.right)

@@ -42,7 +42,7 @@ def _holds(spec: LoadedSpec, node: tree.Expression, own: Mapping[str, int]) -> b
             answer = _holds(spec, node.operand, own)
             return None if answer is None else not answer
         case _:
-            if any(name not in own and name not in spec.params for name in _names(node)):
+            if any(name in tree.WHERE_FIELDS and name not in own for name in _names(node)):
                 return None
             return bool(spec.evaluate(node, names=own))
 

@@ -27,26 +27,27 @@ def initial(module: Module) -> list[str]:
 
 
 def _asked_for(node: tree.Set, module: Module, lets: Mapping[str, tree.Set]) -> Iterable[str]:
-    match node:
-        case tree.Roles():
-            for word in node.words:
-                if word.name in module.roles:
-                    yield f"{word.name}: {module.roles[word.name]}"
-        case tree.Inits():
-            for parameter in module.parameters:
-                if not parameter.is_bias and any(word.name == parameter.init.value for word in node.words):
-                    place = f" ({parameter.init.place})" if parameter.init.place else ""
-                    yield f"{parameter.name} starts as {parameter.init.value}{place}"
-        case tree.FactSet():
-            yield from _of_fact(node.fact, module)
-        case tree.Combined():
-            yield from _asked_for(node.left, module, lets)
-            if node.operator != "-":
-                yield from _asked_for(node.right, module, lets)
-        case tree.LetName():
-            yield from _asked_for(lets[node.name], module, lets)
-        case tree.Indexed():
-            yield from _asked_for(node.of, module, lets)
+    waiting, seen = [node], set()
+    while waiting:
+        match node := waiting.pop():
+            case tree.Roles():
+                for word in node.words:
+                    if word.name in module.roles:
+                        yield f"{word.name}: {module.roles[word.name]}"
+            case tree.Inits():
+                for parameter in module.parameters:
+                    if not parameter.is_bias and any(word.name == parameter.init.value for word in node.words):
+                        place = f" ({parameter.init.place})" if parameter.init.place else ""
+                        yield f"{parameter.name} starts as {parameter.init.value}{place}"
+            case tree.FactSet():
+                yield from _of_fact(node.fact, module)
+            case tree.Combined():
+                waiting += [node.left] if node.operator == "-" else [node.right, node.left]
+            case tree.LetName() if node.name not in seen:
+                seen.add(node.name)
+                waiting.append(lets[node.name])
+            case tree.Indexed():
+                waiting.append(node.of)
 
 
 def _of_fact(fact: str, module: Module) -> Iterable[str]:

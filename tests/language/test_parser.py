@@ -220,5 +220,35 @@ def test_brackets_may_nest_as_far_as_anybody_reads() -> None:
     assert statement("param p: int = " + "[" * 60 + "]" * 60)
 
 
-def test_numbers_of_absurd_length_are_refused() -> None:
-    assert codes("surg 1\nparam p: int = " + "9" * 5000) == ["E0001"]
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "param p: int = " + "9" * 5000,
+        "param p: int = " + "9" * 20,
+        "param p: float = 1e999",
+        "budget { adapter <= " + "9" * 400 + " GB }",
+        "budget { trainable <= 1e400% }",
+    ],
+)
+def test_numbers_of_absurd_size_are_refused(statement: str) -> None:
+    assert codes("surg 1\n" + statement) == ["E0001"]
+
+
+def test_large_numbers_are_numbers() -> None:
+    assert statement("model m:C { a = -1e30 }").settings[0].value.value == -1e30
+
+
+@pytest.mark.parametrize(
+    ("text", "help"),
+    [
+        ("let a = kind(nn.Linear)", "without their package"),
+        ("param a: float = .5", "start with a digit"),
+        ("let é = all", "ASCII"),
+        ("let a =\u00a0all", "ASCII"),
+        ("param a: str = \u201cb", "double quotes"),
+    ],
+)
+def test_a_character_out_of_place_has_a_way_out(text: str, help: str) -> None:
+    with pytest.raises(SurgeryError) as error:
+        parsed(text)
+    assert help in error.value.diagnostics[0].helps[0]

@@ -195,5 +195,11 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(tmp_path: Path) -> Non
     assert surgery.load(path).params["alpha"] == 32
 
 
+def test_a_comment_ends_where_a_line_ends_by_a_carriage_return_alone(tmp_path: Path) -> None:
+    path = tmp_path / "m.surg"
+    path.write_bytes(b"surg 1\r# protections\rnever all\r")
+    assert len(surgery.load(path).tree.nevers) == 1
+
+
 def test_the_grammar_is_the_one_of_the_checkout() -> None:
     assert grammar_text() == (Path(__file__).parents[2] / "grammar" / "surg.lark").read_text(encoding="utf-8")

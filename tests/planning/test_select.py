@@ -69,6 +69,11 @@ def test_where_knows_params(select: Select) -> None:
     assert found.yes == {"embed", "head"}
 
 
+def test_a_number_that_a_module_lacks_is_not_a_param_of_its_name(select: Select) -> None:
+    found, _ = select("where(out_features == 8)", before="param out_features: int = 8")
+    assert found.yes == select("where(out_features == 8) & kind(Linear)")[0].yes
+
+
 @pytest.mark.parametrize(
     ("text", "doubtful"),
     [
