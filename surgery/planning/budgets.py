@@ -78,12 +78,15 @@ def _exceeded(setting: tree.Setting, limit: Limit, sites: Sequence[Site], totals
     notes = [f"target `{name}` adds {added:,} parameters" for name, added in per_target.items()]
     if totals.trained:
         notes.append(f"`train` trains {totals.trained:,} parameters in full")
+    what, exactly = "trainable parameters", f"{totals.trainable:,} of {totals.total:,} parameters"
+    if limit.name == "adapter":
+        what, exactly = "adapter", f"{totals.adapter_bytes:,} bytes"
+    actual, allowed = (limit_text(value, limit.unit) for value in (limit.actual, limit.limit))
     return Diagnostic(
         "E0303",
-        f"the {'adapter' if limit.name == 'adapter' else 'trainable parameters'} would come to"
-        f" {limit_text(limit.actual, limit.unit)}, more than the budget of {limit_text(limit.limit, limit.unit)}",
+        f"the {what} would come to {actual}, and the budget is {limit.operator} {allowed}",
         setting.span,
-        label=f"the plan has {limit_text(limit.actual, limit.unit)}",
+        label=f"the plan has {exactly}",
         notes=tuple(notes),
         helps=("lower `r`, narrow a target, or raise the budget",),
     )

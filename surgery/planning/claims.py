@@ -104,7 +104,8 @@ def _check_choice(selector: Selector, claim: Claim, chosen: Selection, maybe: Ma
     elif not chosen.possible:
         selector.found.add(_nothing_chosen(claim))
     elif expect:
-        check_expect(selector, expect, claim.modules, claim.subject, claim.span, _taken(claim))
+        of = (claim.statement.select, *claim.statement.except_)
+        check_expect(selector, expect, claim.modules, claim.subject, of, _taken(claim))
     elif not claim.modules:
         selector.found.add(_all_taken(claim))
 

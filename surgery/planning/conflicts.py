@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 from surgery.diagnostics import Diagnostic, Diagnostics, Label
 from surgery.graph import Graph
@@ -33,7 +34,7 @@ def settle(claims: Sequence[Claim], found: Diagnostics) -> list[Claim]:
             clashes.setdefault(tuple(names), []).append(path)
     named = {claim.name: claim for claim in claims}
     for names_, paths in clashes.items():
-        found.add(_clash([named[name] for name in names_], paths))
+        found.add(_clash([named[name] for name in names_], paths, above))
     return [claim.narrowed(kept[claim.name]) for claim in claims]
 
 
@@ -52,8 +53,13 @@ def _winner(names: Sequence[str], above: Mapping[str, set[str]]) -> str | None:
     return next((name for name in names if all(other in above[name] for other in names if other != name)), None)
 
 
-def _clash(claims: Sequence[Claim], paths: Sequence[str]) -> Diagnostic:
-    first, second, *_ = claims
+def _clash(claims: Sequence[Claim], paths: Sequence[str], above: Mapping[str, set[str]]) -> Diagnostic:
+    """E0302, with the way out for the first two of which neither overrides the other."""
+    first, second = next(
+        (one, other)
+        for one, other in combinations(claims, 2)
+        if one.name not in above[other.name] and other.name not in above[one.name]
+    )
     names = listed(claim.name for claim in claims)
     return Diagnostic(
         "E0302",

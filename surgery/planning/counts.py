@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from surgery.diagnostics import Diagnostic, Label, Span, SurgeryError
+from surgery.diagnostics import Diagnostic, Label, SurgeryError
 from surgery.graph import Graph
 from surgery.language import tree
 from surgery.planning import facts
@@ -15,14 +15,25 @@ from surgery.planning.words import counted
 
 
 def check_expect(
-    selector: Selector, expect: tree.Expect, modules: Sequence[str], subject: str, span: Span, notes: Sequence[str] = ()
+    selector: Selector,
+    expect: tree.Expect,
+    modules: Sequence[str],
+    subject: str,
+    of: Sequence[tree.Set],
+    notes: Sequence[str] = (),
 ) -> None:
-    """E0203 if the count of `modules` is not what `expect` says. `span` is the place of the set, `notes` add to it."""
+    """E0203 if the count of `modules` is not what `expect` says; `notes` add to it.
+
+    `of` holds the set that is counted, then those taken from it. Where a part of them matches nothing, and that is
+    reported, the count is no news.
+    """
     try:
         low = selector.spec.evaluate(expect.low, selector.count)
         high = selector.spec.evaluate(expect.high, selector.count) if expect.high else None
     except SurgeryError as error:
         selector.found.extend(error.diagnostics)
+        return
+    if any(selector.is_reported(node) for node in (*of, expect)):
         return
     actual = len(modules)
     fits = low <= actual <= high if high is not None else COMPARE[expect.operator](actual, low)
@@ -35,7 +46,7 @@ def check_expect(
             f"{subject} has {counted(actual, 'module')}, not the {wanted} expected",
             expect.span,
             label=f"expects {wanted}",
-            labels=(Label(span, f"has {actual:,}"),),
+            labels=(Label(of[0].span, f"has {actual:,}"),),
             notes=(*coverage(selector.graph, modules), *notes),
             helps=(f"look at the modules with `surgery explain`; if they are right, write `expect {actual}`",),
         )

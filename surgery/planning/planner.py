@@ -116,7 +116,7 @@ def _check_lets(selector: Selector) -> None:
     for let in selector.spec.tree.lets:
         modules = selector.ordered(selector(let.value).yes)
         if let.expect:
-            check_expect(selector, let.expect, modules, f"set `{let.name.name}`", let.value.span)
+            check_expect(selector, let.expect, modules, f"set `{let.name.name}`", [let.value])
 
 
 def _collect(selector: Selector) -> Claims:
@@ -124,7 +124,7 @@ def _collect(selector: Selector) -> Claims:
     for exclude in spec.excludes:
         modules = selector.ordered(selector(exclude.value).yes)
         if exclude.expect:
-            check_expect(selector, exclude.expect, modules, "`exclude`", exclude.value.span)
+            check_expect(selector, exclude.expect, modules, "`exclude`", [exclude.value])
     is_on_ = {id(target): _holds(selector, target) for target in spec.targets}
     on = [target for target in spec.targets if is_on_[id(target)]]
     return Claims(

@@ -57,7 +57,7 @@ def resolve_guard(selector: Selector, never: tree.Never) -> Guard:
     if not chosen.possible and never.expect is None and not selector.is_reported(never.value):
         selector.found.add(_idle(never))
     if never.expect:
-        check_expect(selector, never.expect, covers, f"protection `{selector_text(never.value)}`", never.value.span)
+        check_expect(selector, never.expect, covers, f"protection `{selector_text(never.value)}`", [never.value])
     evidence = {path: text for path in covers if (text := evidence_in(never.value, selector.graph[path], lets))}
     return Guard(never, covers, maybe, evidence)
 

@@ -67,9 +67,10 @@ class Selector:
             self._known[key] = self._select(node, strict)
         return self._known[key]
 
-    def is_reported(self, node: tree.Set) -> bool:
+    def is_reported(self, node: tree.Set | tree.Expect) -> bool:
         """Whether a part of a set, or of a `let` that it uses, was reported as matching nothing."""
-        spans, waiting = [node.span], [node]
+        spans = [node.span]
+        waiting: list[tree.Set | tree.Expect] = [node]
         while waiting:
             for part in walk(waiting.pop()):
                 if isinstance(part, tree.LetName) and self._lets[part.name].span not in spans:

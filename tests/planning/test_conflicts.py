@@ -25,6 +25,14 @@ def test_two_targets_on_one_module(plan_of: PlanOf) -> None:
     assert found.helps[0] == "let one win with `target first overrides all_queries`"
 
 
+def test_the_way_out_of_three_claims_names_two_that_are_not_settled(plan_of: PlanOf) -> None:
+    second = FIRST.replace("first", "second overrides all_queries")
+    (found,) = plan_of(ALL + second + FIRST).diagnostics
+    assert found.helps[0] == "let one win with `target first overrides all_queries`"
+    (found,) = plan_of(ALL + second + FIRST.replace("first", "first overrides all_queries")).diagnostics
+    assert found.helps[0] == "let one win with `target first overrides second`"
+
+
 def test_overriding_decides(plan_of: PlanOf) -> None:
     plan = plan_of(ALL + FIRST.replace("first", "first overrides all_queries")).plan
     assert plan.applyable

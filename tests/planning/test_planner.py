@@ -144,6 +144,21 @@ def test_a_typo_in_a_let_is_reported_once(plan_of: PlanOf) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        'let queries = path("blocks.*.to_qq") expect 4',
+        'never path("blocks.*.to_qq") expect 4',
+        'exclude path("blocks.*.to_qq") expect 4',
+        'never all expect count(path("blocks.*.to_qq"))',
+        'target t { select path("blocks.*.attn.*") except path("blocks.*.attn.to_qq") expect 4 lora { r = 2 } }',
+    ],
+)
+def test_a_count_that_a_typo_makes_wrong_is_no_error_of_its_own(plan_of: PlanOf, text: str) -> None:
+    assert codes(plan_of(text)).count("E0201") == 1
+    assert "E0203" not in codes(plan_of(text))
+
+
+@pytest.mark.parametrize(
     ("expect", "fits"),
     [("4", True), ("3..4", True), (">= 5", False), ("< 4", False), ("2 * count(tied)", True), ("5..9", False)],
 )
@@ -192,6 +207,8 @@ def test_budgets(plan_of: PlanOf) -> None:
     assert [(limit.unit, limit.actual) for limit in plan.budget] == [("parameters", 128), ("bytes", 512)]
     found = the(plan_of("budget { trainable < 128 }\n" + QUERIES), "E0303")
     assert found.notes == ("target `queries` adds 128 parameters",)
+    assert found.message.endswith("would come to 128 parameters, and the budget is < 128 parameters")
+    assert found.label == "the plan has 128 of 2,512 parameters"
 
 
 def test_the_graph_of_another_model_is_refused(toy: Graph, spec_of: Callable[..., LoadedSpec]) -> None:
