@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 import surgery
 from surgery.diagnostics import SurgeryError, render
@@ -25,9 +26,17 @@ exit codes: 0 fine, 1 errors, 2 the plan differs from the lock (`plan`)
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Exits with 1 on a wrong command line, not with argparse's 2, by which `plan` says that there are changes."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: error: {message}\n")
+
+
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The whole command line, or one command of it. Subcommands import torch only when they run."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="surgery",
         description="Adapt PyTorch models by a reviewed plan.",
         epilog=_EXAMPLE,

@@ -45,5 +45,5 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["plann"])
-    assert stop.value.code == 2
+    assert stop.value.code == 1
     assert "plann" in capsys.readouterr().err
