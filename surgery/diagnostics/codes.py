@@ -103,7 +103,7 @@ CODES: dict[str, Code] = {
         "W0902": "LoHa rank above the square root of the width",
         "W0903": "alpha far from the rank",
         "W0904": "unused definition",
-        "W0905": "protection covers nothing",
+        "W0905": "protection or exclusion without effect",
         "W0906": "no gradient reaches the adapters",
         "W0907": "every target is switched off",
         "W0908": "reach is not known",

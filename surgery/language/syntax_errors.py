@@ -29,7 +29,7 @@ _HINTS = {
     "'": 'strings are written with double quotes: "..."',
     "//": "a comment starts with `#`",
     ";": "statements and settings need no `;`",
-    ":": "a setting is written `name = value`",
+    ":": "a setting is written `name = value`, and a slice without blanks, `0:4`",
     ".": "classes are named without their package, `kind(Linear)`, and numbers start with a digit, `0.5`",
     "\u201c": 'strings are written with double quotes: "..."',
 }

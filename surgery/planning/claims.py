@@ -63,6 +63,8 @@ def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[
     takers += [(node.value, node.because.value if node.because else "") for node in excludes]
     for node, because in takers:
         taken = selector(node)
+        if around := _only_around(selector, chosen, taken):
+            selector.found.add(_idle(target, node, around))
         for path in selector.ordered(left.yes & taken.yes):
             excluded[path] = Exclusion(
                 path=path,
@@ -75,6 +77,24 @@ def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[
     claim = Claim(target, selector.ordered(left.yes), tuple(excluded[path] for path in selector.ordered(excluded)))
     _check_choice(selector, claim, chosen, left.maybe)
     return claim
+
+
+def _only_around(selector: Selector, chosen: Selection, taken: Selection) -> tuple[str, ...]:
+    """The modules of an exclusion that contain chosen ones, where it takes no chosen one itself."""
+    if chosen.possible & taken.possible:
+        return ()
+    return selector.ordered(taken.yes & selector.tree.containing(chosen.yes))
+
+
+def _idle(target: tree.Target, node: tree.Set, around: tuple[str, ...]) -> Diagnostic:
+    text = selector_text(node)
+    return Diagnostic(
+        "W0905",
+        f"`{text}` takes no module from target `{target.name.name}`, though it has modules that contain some of its",
+        node.span,
+        label=f"has {some(around)}",
+        helps=(f"write `inside({text})` to take what is inside of them, or remove it",),
+    )
 
 
 def claim_of_train(selector: Selector, train: tree.Train) -> Claim:

@@ -116,6 +116,17 @@ def test_a_target_left_empty_by_exclusions(plan_of: PlanOf) -> None:
     assert plan_of('exclude path("time")\ntarget t { select path("time") expect 0 lora { r = 2 } }').plan.applyable
 
 
+def test_an_exclusion_of_modules_around_those_of_a_target_is_no_silent_nothing(plan_of: PlanOf) -> None:
+    text = QUERIES.replace("expect 4", 'except path("blocks.[0:2]")  expect 4')
+    found = the(plan_of(text), "W0905")
+    assert found.label == "has blocks.0, blocks.1"
+    assert 'inside(path("blocks.[0:2]"))' in found.helps[0]
+    assert the(plan_of('exclude path("blocks.0")\n' + QUERIES), "W0905").label == "has blocks.0"
+    for useful in ('inside(path("blocks.[0:2]"))', "role(modulation)", "all"):
+        planned = plan_of(f"exclude {useful}\n" + QUERIES)
+        assert "W0905" not in [diagnostic.code for diagnostic in planned.diagnostics]
+
+
 def test_a_choice_in_doubt_is_an_error(plan_of: PlanOf) -> None:
     text = "target t { select kind(Linear) & role(modulation)  expect 4  lora { r = 2 } }"
     found = the(plan_of(text), "E0205")
