@@ -69,7 +69,7 @@ CODES: dict[str, Code] = {
         "E0303": "budget exceeded",
         "E0304": "protection rests on an unknown fact",
         "E0305": "adapter would be bypassed",
-        "E0306": "adapter would never run",
+        "E0306": "module that never runs",
         "E0307": "shared storage touched",
         "E0308": "trained and adapted",
         "E0309": "assumption contradicts the graph",

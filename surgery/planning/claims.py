@@ -105,6 +105,8 @@ def claim_of_train(selector: Selector, train: tree.Train) -> Claim:
     claim = Claim(train, selector.ordered(left.yes))
     named = Claim(train, selector.ordered(chosen.yes - taken.yes))
     _check_choice(selector, named, chosen, left.maybe)
+    if named.modules and not any(selector.graph[path].parameters for path in claim.modules):
+        selector.found.add(_nothing_to_train(named))
     return claim
 
 
@@ -118,11 +120,11 @@ def _check_choice(selector: Selector, claim: Claim, chosen: Selection, maybe: Ma
     """E0201 if nothing is chosen, E0205 if that is not known, E0203 if it is not what the author expected."""
     expect = claim.statement.expect
     if maybe:
-        selector.found.add(_doubt(claim, selector.ordered(maybe), maybe))
+        selector.found.add(in_doubt(claim.subject, claim.span, selector.ordered(maybe), maybe))
     elif selector.is_reported(claim.statement.select):
         return  # a part that matches nothing was reported: what follows from it is no news
     elif not chosen.possible:
-        selector.found.add(_nothing_chosen(claim))
+        selector.found.add(nothing_chosen(claim.subject, claim.span))
     elif expect:
         of = (claim.statement.select, *claim.statement.except_)
         check_expect(selector, expect, claim.modules, claim.subject, of, _taken(claim))
@@ -136,13 +138,24 @@ def _taken(claim: Claim) -> tuple[str, ...]:
     return tuple(f"{exclusion} took {counted(count, 'module')}" for exclusion, count in per_exclusion.items())
 
 
-def _nothing_chosen(claim: Claim) -> Diagnostic:
+def nothing_chosen(subject: str, span: Span) -> Diagnostic:
+    """E0201 for a set that is empty though none of its parts is."""
     return Diagnostic(
         "E0201",
-        f"{claim.subject} selects no module",
-        claim.span,
+        f"{subject} selects no module",
+        span,
         label="each part matches something, but nothing matches all of them",
         helps=("loosen one of the parts; `surgery facts` lists modules with their classes and roles",),
+    )
+
+
+def _nothing_to_train(claim: Claim) -> Diagnostic:
+    return Diagnostic(
+        "E0201",
+        "`train` selects no parameter",
+        claim.span,
+        label=f"{some(claim.modules)} {'has' if len(claim.modules) == 1 else 'have'} none",
+        helps=("select the modules that hold the parameters; `surgery explain F.surg MODULE` lists them",),
     )
 
 
@@ -156,13 +169,14 @@ def _all_taken(claim: Claim) -> Diagnostic:
     )
 
 
-def _doubt(claim: Claim, paths: tuple[str, ...], why: Mapping[str, str]) -> Diagnostic:
+def in_doubt(subject: str, span: Span, paths: tuple[str, ...], why: Mapping[str, str]) -> Diagnostic:
+    """E0205 for modules of which it is not known whether they are in a set."""
     first = paths[0]
     return Diagnostic(
         "E0205",
-        f"it is not known whether {claim.subject} takes {counted(len(paths), 'module')}",
-        claim.span,
+        f"it is not known whether {subject} takes {counted(len(paths), 'module')}",
+        span,
         label=f"may select {some(paths)}",
         notes=tuple(dict.fromkeys(f"{path}: {why[path]}" for path in paths[:8])),
-        helps=(f'settle it with `except path("{first}")`, or vouch for the fact with `assume`',),
+        helps=(f'take it out, as in `- path("{first}")`, or vouch for the fact with `assume`',),
     )

@@ -11,6 +11,7 @@ from surgery.graph import Graph
 from surgery.language import tree
 from surgery.language.spec import LoadedSpec
 from surgery.planning.budgets import check_budgets, count_totals
+from surgery.planning.checkpoints import checkpointed
 from surgery.planning.claims import Claim, claim_of_target, claim_of_train, is_on
 from surgery.planning.conflicts import check_tied, check_trained, settle
 from surgery.planning.counts import check_expect
@@ -106,7 +107,7 @@ def _resolve(spec: LoadedSpec, graph: Graph, found: Diagnostics) -> _Parts:
         assumed=[_assumption(selector, assume) for assume in spec.tree.assumes],
         switched_off=[_switched_off(target) for target in claims.off],
         trained=trained,
-        checkpointed=_checkpointed(selector),
+        checkpointed=checkpointed(selector),
         budget=check_budgets(spec, count_totals(graph, sites, trained), sites, found),
     )
 
@@ -191,21 +192,6 @@ def _assumption(selector: Selector, assume: tree.Assume) -> Assumption:
 def _switched_off(target: tree.Target) -> SwitchedOff:
     assert target.when is not None
     return SwitchedOff(target=target.name.name, when=" ".join(target.when.span.text.split()), place=target.span.place)
-
-
-def _checkpointed(selector: Selector) -> tuple[str, ...]:
-    """Every Nth module of each `checkpoint` set, from the first."""
-    chosen: set[str] = set()
-    for checkpoint in selector.spec.tree.checkpoints:
-        modules = selector.ordered(selector(checkpoint.value, strict=True).yes)
-        every = next((s for s in checkpoint.settings if s.name.name == "every"), None)
-        try:
-            step = int(selector.spec.evaluate(every.value)) if every else 1
-        except SurgeryError as error:
-            selector.found.extend(error.diagnostics)
-            continue
-        chosen.update(modules[:: max(step, 1)])
-    return selector.ordered(chosen)
 
 
 def _planned(spec: LoadedSpec, graph: Graph, found: Diagnostics, parts: _Parts) -> Planned:

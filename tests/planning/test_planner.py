@@ -104,6 +104,23 @@ def test_checkpointing_takes_every_nth(plan_of: PlanOf) -> None:
     assert plan.checkpointed == ["blocks.0", "blocks.2"]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "code", "label"),
+    [
+        ("kind(Linear) & role(norm)", "E0201", "each part matches something, but nothing matches all of them"),
+        ("role(modulation)", "E0205", "may select doubtful"),
+        ('path("unused", "blocks.0")', "E0306", "selects unused"),
+    ],
+)
+def test_what_cannot_be_checkpointed(plan_of: PlanOf, chosen: str, code: str, label: str) -> None:
+    assert the(plan_of(f"checkpoint {chosen} {{ every = 2 }}"), code).label == label
+
+
+def test_training_what_has_no_parameters_is_no_silent_nothing(plan_of: PlanOf) -> None:
+    assert the(plan_of('train { select path("blocks.*.ff.1") }'), "E0201").message == "`train` selects no parameter"
+    assert plan_of('train { select path("blocks.*.ff") }').plan.applyable
+
+
 def test_a_target_that_selects_nothing(plan_of: PlanOf) -> None:
     planned = plan_of("target t { select kind(Embedding) & role(conditioning)  lora { r = 2 } }")
     assert "selects no module" in the(planned, "E0201").message
