@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from surgery.facts.attention import Attentions
 from surgery.facts.blocks import blocks_of
-from surgery.facts.ends import input_roles, norm_roles, output_roles, router_roles
+from surgery.facts.ends import input_roles, output_roles, router_roles
 from surgery.facts.feedforward import branch_roles
 from surgery.facts.flow import Flow
 from surgery.facts.gradient import gradients, without_parameters
 from surgery.facts.modulation import Modulation
+from surgery.facts.norms import norm_roles
 from surgery.facts.reach import bypassed, parameter_reads, tied, unreached
 from surgery.facts.residual import Residuals
 from surgery.graph import NO, ROLES, Fact, Graph

@@ -1,4 +1,4 @@
-"""Where content enters the model and where its output leaves, and the norms between."""
+"""Where content enters the model and where its output leaves, and what routes it between."""
 
 from __future__ import annotations
 
@@ -92,38 +92,6 @@ def output_roles(flow: Flow, inner: Collection[str]) -> Iterator[tuple[str, str,
             if source not in seen:
                 seen.add(source)
                 waiting.append((source, [*way, source]))
-
-
-def norm_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of norm: a norm op, or `x * rsqrt(mean(x ** 2) + eps)` written out."""
-    for node in flow.nodes:
-        if not any(not flow.static[source] for source in node.inputs):
-            continue
-        if node.op in ops.NORMS and node.op != "normalize":
-            yield node.module, "norm", f"{node.op}; {node.place}"
-        elif node.op in ("mul", "div") and len(node.inputs) == 2:
-            for statistic, value in (node.inputs, node.inputs[::-1]):
-                if _is_root_mean_square(flow, statistic, value, divides=node.op == "div"):
-                    yield node.module, "norm", f"{node.op}({flow.op(statistic)}(mean of squares)); {node.place}"
-                    break
-
-
-def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: bool) -> bool:
-    """Whether `statistic` is the (inverse) root of the mean square, or variance, of what `value` is made of."""
-    node = flow.nodes[statistic]
-    inverse = node.op == "rsqrt" or (node.op == "pow" and any(a in (-0.5, -1 / 2) for a in node.arguments))
-    if not inverse and not (divides and node.op == "sqrt"):
-        return False
-    inside = flow.backward([statistic], lambda n: flow.nodes[n].module == node.module)
-    names = {flow.op(n) for n in inside}
-    squares = any(
-        flow.op(n) in ("pow", "square", "var", "var_mean") or (flow.op(n) == "mul" and len(set(flow.inputs(n))) == 1)
-        for n in inside
-    )
-    if not squares or not names & {"mean", "var", "var_mean"}:
-        return False
-    measured = {source for n in inside for source in flow.data(n)}
-    return bool(measured & flow.backward([value], lambda n: n >= min(measured)))
 
 
 def router_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:

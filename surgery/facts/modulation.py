@@ -19,6 +19,7 @@ from math import prod
 
 from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
+from surgery.facts.norms import follows_norm
 
 # What a modulator may pass between its projection and the stream.
 _PASSES = ops.SHAPE | frozenset({"tanh", "sigmoid", "neg", "exp", "softplus"})
@@ -95,7 +96,7 @@ class Modulation:
             projection: uses
             for projection, uses in found.items()
             if projection in scaling
-            or (self._source(projection) in sources and all(self._follows_norm(use.stream) for use in uses))
+            or (self._source(projection) in sources and all(follows_norm(self.flow, use.stream) for use in uses))
         }
 
     def _uses(self, projection: int) -> Iterable[Use]:
@@ -138,7 +139,7 @@ class Modulation:
             base, one, other = self.flow.inputs(user)
             stream = other if node == one else one
             if node == base:
-                stream = next((s for s in (one, other) if self._follows_norm(s)), one)
+                stream = next((s for s in (one, other) if follows_norm(self.flow, s)), one)
             return self._acting(node, stream, user, way, scales=node != base)
         if len(data) != 2 or data[0] == data[1] or op not in ops.PRODUCTS | ops.SUMS:
             return None
@@ -155,20 +156,18 @@ class Modulation:
         if mine > its:
             return None
         if scales:
-            acts = self._follows_norm(stream) and not self._follows_norm(node)
+            acts = follows_norm(self.flow, stream) and not follows_norm(self.flow, node)
             return use if acts or self._gates_a_branch(node, stream, user) else None
-        return use if self._follows_norm(stream) or self._is_scaled_norm(stream) else None
+        return use if follows_norm(self.flow, stream) or self._is_scaled_norm(stream) else None
 
     def _size(self, node: int) -> int:
         return prod(self.flow.nodes[node].shape)
 
-    def _follows_norm(self, node: int) -> bool:
-        """Whether a node is a norm's result, but for shape."""
-        return self.flow.op(self._unshaped(node)) in ops.NORMS
-
     def _is_scaled_norm(self, node: int) -> bool:
         """Whether a node is `norm(x) * scale`, to which a shift is added."""
-        return self.flow.op(node) in ops.PRODUCTS and any(map(self._follows_norm, self.flow.data(node)))
+        return self.flow.op(node) in ops.PRODUCTS and any(
+            follows_norm(self.flow, source) for source in self.flow.data(node)
+        )
 
     def _gates_a_branch(self, node: int, stream: int, product: int) -> bool:
         """Whether the product is added to a stream from which the other factor was computed, but not this one."""
@@ -184,22 +183,22 @@ class Modulation:
 
     def _on_their_own_stream(self, kept: dict[int, list[Use]], gates: frozenset[Edge]) -> set[int]:
         """Projections computed, position by position or by pooling, from the stream they multiply."""
-        reached: dict[tuple[int, int], set[int]] = {}
+        reached: dict[tuple[int, frozenset[int]], set[int]] = {}
         wrong = set()
         for projection, uses in kept.items():
             source = self._source(projection)
             for use in uses:
-                key = (source, self._positions(use.stream))
+                key = (source, self._counts(use.stream))
                 if key not in reached:
                     reached[key] = self._aligned_reach(*key, gates)
                 if use.stream in reached[key]:
                     wrong.add(projection)
         return wrong
 
-    def _aligned_reach(self, source: int, positions: int, gates: frozenset[Edge]) -> set[int]:
+    def _aligned_reach(self, source: int, counts: frozenset[int], gates: frozenset[Edge]) -> set[int]:
         """What is computed from those ancestors of a source that have as many positions as the stream."""
         before = self.flow.backward([source], without=gates)
-        aligned = [n for n in before if self._positions(n) == positions and not self.flow.static[n]]
+        aligned = [n for n in before if self._positions(n) in counts and not self.flow.static[n]]
         return self.flow.forward(aligned, without=gates)
 
     def _source(self, projection: int) -> int:
@@ -208,6 +207,12 @@ class Modulation:
         while len(data := self.flow.data(node)) == 1 and self.flow.op(node) in ops.SHAPE | ops.ACTIVATIONS:
             node = data[0]
         return node
+
+    def _counts(self, stream: int) -> frozenset[int]:
+        """The numbers of positions that what the stream came from may have: fewer, where heads are apart."""
+        shape = self.flow.nodes[stream].shape
+        heads = shape[1:-1] if len(shape) == 4 else ()
+        return frozenset(self._positions(stream) // size for size in (1, *heads) if size)
 
     def _positions(self, node: int) -> int:
         """How many positions a tensor has: its size but for its last dimension."""

@@ -7,9 +7,7 @@ from functools import cached_property
 
 from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
-
-# What a branch may still pass between its last projection and the add: it scales, masks or normalises.
-_PASSES = ops.SHAPE | ops.NORMS
+from surgery.facts.norms import norms
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,9 @@ class Residuals:
     def _onward(self, node: int, gates: frozenset[Edge]) -> tuple[int, ...]:
         op = self.flow.op(node)
         sources = tuple(s for s in self.flow.data(node) if (s, node) not in gates)
-        if op in _PASSES or op in ops.PRODUCTS:
+        if node in norms(self.flow):
+            return (norms(self.flow)[node],)
+        if op in ops.SHAPE or op in ops.PRODUCTS:
             # A product of two features is a gated unit, not a scaled branch.
             features = tuple(source for source in sources if self.flow.hidden[source])
             return features if len(features) == 1 else ()

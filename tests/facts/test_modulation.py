@@ -135,7 +135,17 @@ class OutputGate(Conditioned):
         return x + out * torch.sigmoid(self.make(h)[..., :1])
 
 
-@pytest.mark.parametrize("kind", [MerelyAdded, AlsoElsewhere, GatedUnit, SqueezeAndExcite, OutputGate])
+class HeadGate(Conditioned):
+    """A gate for each head, computed from the attention's own input."""
+
+    def meet(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        h = self.norm(x)
+        q = self.branch(h).reshape(2, TOKENS, 4, 4).transpose(1, 2)
+        gate = torch.sigmoid(self.make(h)[..., :4])[..., None]
+        return x + (F.scaled_dot_product_attention(q, q, q).transpose(1, 2) * gate).flatten(2)
+
+
+@pytest.mark.parametrize("kind", [HeadGate, MerelyAdded, AlsoElsewhere, GatedUnit, SqueezeAndExcite, OutputGate])
 def test_what_is_no_modulation(kind: type[Conditioned]) -> None:
     graph = captured(kind(), x=tokens(), t=vector())
     assert roles(graph, "modulation") == set()

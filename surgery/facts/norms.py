@@ -1,0 +1,63 @@
+"""Norms: fused ops, and `x * rsqrt(mean(x ** 2) + eps)` written out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+
+from surgery.facts import ops
+from surgery.facts.flow import Flow
+
+_SQUARES = ("pow", "square", "var", "var_mean")
+_MEANS = {"mean", "var", "var_mean"}
+
+
+@lru_cache(maxsize=4)
+def norms(flow: Flow) -> Mapping[int, int]:
+    """The nodes that normalise, each with the node whose value it normalises."""
+    found = {}
+    for node in flow.nodes:
+        data = flow.data(node.index)
+        if node.op in ops.NORMS and data:
+            found[node.index] = data[0]
+        elif node.op in ("mul", "div") and len(node.inputs) == 2:
+            for statistic, value in (node.inputs, node.inputs[::-1]):
+                if _is_root_mean_square(flow, statistic, value, divides=node.op == "div"):
+                    found[node.index] = value
+                    break
+    return found
+
+
+def follows_norm(flow: Flow, node: int) -> bool:
+    """Whether a node is a norm's result, but for its shape and an affine map of parameters."""
+    known = norms(flow)
+    while node not in known:
+        data = flow.data(node)
+        if len(data) != 1 or flow.op(node) not in ops.SHAPE | ops.PRODUCTS | ops.SUMS:
+            return False
+        node = data[0]
+    return True
+
+
+def norm_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of norm."""
+    for index in norms(flow):
+        node = flow.nodes[index]
+        if node.op != "normalize":
+            how = node.op if node.op in ops.NORMS else f"{node.op}(root of the mean of squares)"
+            yield node.module, "norm", f"{how}; {node.place}"
+
+
+def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: bool) -> bool:
+    """Whether `statistic` is the (inverse) root of the mean square, or variance, of what `value` is made of."""
+    node = flow.nodes[statistic]
+    inverse = node.op == "rsqrt" or (node.op == "pow" and -0.5 in node.arguments)
+    if not inverse and not (divides and node.op == "sqrt"):
+        return False
+    inside = flow.backward([statistic], lambda n: flow.nodes[n].module == node.module)
+    names = {flow.op(n) for n in inside}
+    squared = any(flow.op(n) in _SQUARES or (flow.op(n) == "mul" and len(set(flow.inputs(n))) == 1) for n in inside)
+    if not squared or not names & _MEANS:
+        return False
+    measured = {source for n in inside for source in flow.data(n)}
+    return bool(measured & flow.backward([value], lambda n: n >= min(measured)))
