@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from string import ascii_letters, digits
 
 from lark import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 from lark.lexer import PatternStr
 
 from surgery.diagnostics import Diagnostic, Source, Span
-from surgery.language.grammar import STATEMENTS, lalr
+from surgery.language.expressions import UNITS
+from surgery.language.grammar import STATEMENTS, WORD_END, lalr
 from surgery.language.nearest import did_you_mean
 
 _WORDS = {
@@ -25,6 +27,8 @@ _VALUE = {"NUMBER", "SIZE", "SHARE", "TRUE", "FALSE", "NONE", "TEXT", "NAME", "R
     *("LSQB", "JSON", "COUNT", "LPAR", "MINUS", "NOT")
 }
 _SET = {"NAME", "WHERE", "LPAR"}
+_WORD_CHARACTERS = ascii_letters + digits + "_"
+_LONGEST_WORD = 80
 _HINTS = {
     "'": 'strings are written with double quotes: "..."',
     "//": "a comment starts with `#`",
@@ -49,6 +53,8 @@ def diagnose(error: UnexpectedInput, source: Source, offset: int) -> Diagnostic:
     if "LET" in expected and text.isidentifier() and _is_first_on_line(source, start):
         helps = did_you_mean(text, STATEMENTS, "a statement starts with one of " + ", ".join(STATEMENTS))
         return Diagnostic("E0001", f"there is no statement `{text}`", span, helps=helps)
+    if mistyped := _mistyped_before(source, start, expected):
+        return mistyped
     hint = next((hint for lead, hint in _HINTS.items() if source.text.startswith(lead, start)), "")
     if not hint and not text.isascii():
         hint = "names, numbers and blanks are plain ASCII characters; others stand in strings and comments only"
@@ -56,6 +62,21 @@ def diagnose(error: UnexpectedInput, source: Source, offset: int) -> Diagnostic:
     helps = near or (hint or _expected_help(expected) if expected or hint else "remove it",)
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return Diagnostic("E0001", f"unexpected `{shown}`", span, helps=helps)
+
+
+def _mistyped_before(source: Source, end: int, expected: set[str]) -> Diagnostic | None:
+    """E0001 for the word before `end`, where it was read as a name and is near to what could have stood there."""
+    before = source.text[max(0, end - _LONGEST_WORD) : end].rstrip()
+    word = before[len(before.rstrip(_WORD_CHARACTERS)) :]
+    helps: tuple[str, ...] = ()
+    if expected == {"LBRACE"}:
+        helps = did_you_mean(word, ("select", "except", "expect"))
+    elif expected == {"LIMIT"}:
+        helps = tuple(f"the unit is written `{unit}`" for unit in UNITS if unit.lower() == word.lower())
+    if not helps:
+        return None
+    at = source.text.rindex(word, 0, end)
+    return Diagnostic("E0001", f"unexpected `{word}`", Span(source, at, at + len(word)), helps=helps)
 
 
 def _expected(error: UnexpectedInput) -> set[str]:
@@ -78,7 +99,8 @@ def _keywords(terminals: Iterable[str]) -> list[str]:
 def _literal(terminal: str) -> str:
     """The text of a terminal that always reads the same, such as `{` or `let`; else nothing."""
     definition = next((t for t in lalr().terminals if t.name == terminal), None)
-    return str(definition.pattern.value) if definition and isinstance(definition.pattern, PatternStr) else ""
+    text = definition.pattern.value.removesuffix(WORD_END) if definition else ""
+    return str(text) if definition and (isinstance(definition.pattern, PatternStr) or text.isalpha()) else ""
 
 
 def _expected_help(expected: set[str]) -> str:

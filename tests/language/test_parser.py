@@ -234,6 +234,26 @@ def test_numbers_of_absurd_size_are_refused(statement: str) -> None:
     assert codes("surg 1\n" + statement) == ["E0001"]
 
 
+@pytest.mark.parametrize(
+    ("text", "marked", "help"),
+    [
+        ("lettuce = all", "lettuce", "did you mean `let`?"),
+        ("lett a = all", "lett", "did you mean `let`?"),
+        ("nevertied", "nevertied", "did you mean `never`?"),
+        ("never all becauseof", "becauseof", "did you mean `because`?"),
+        ("target a { selct all lora {} }", "selct", "did you mean `select`?"),
+        ("target a { select all expct 3 lora {} }", "expct", "did you mean `expect`?"),
+        ("budget { adapter <= 20 mb }", "mb", "the unit is written `MB`"),
+    ],
+)
+def test_a_mistyped_word_is_marked_itself(text: str, marked: str, help: str) -> None:
+    with pytest.raises(SurgeryError) as error:
+        parsed(text)
+    (found,) = error.value.diagnostics
+    assert found.span
+    assert (found.span.text, found.helps[0][: len(help)]) == (marked, help)
+
+
 def test_large_numbers_are_numbers() -> None:
     assert statement("model m:C { a = -1e30 }").settings[0].value.value == -1e30
 
