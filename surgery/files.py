@@ -45,8 +45,11 @@ def decode_text(data: bytes, place: str, *, what: str = "file") -> str:
 
 
 def replace_file(path: Path | str, data: str | bytes) -> None:
-    """Write a file in one step: into a temporary file beside it, then over it. Raises SurgeryError (E0514)."""
-    path = Path(path)
+    """Write a file in one step: into a temporary file beside it, then over it. Raises SurgeryError (E0514).
+
+    A link stays one, to the new content, and a file that is there keeps its mode.
+    """
+    path = Path(os.path.realpath(path))
     raw = data.encode("utf-8") if isinstance(data, str) else data
     temporary = ""
     try:
@@ -55,9 +58,7 @@ def replace_file(path: Path | str, data: str | bytes) -> None:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
+        os.chmod(temporary, _mode(path))
         os.replace(temporary, path)
     except OSError as error:
         if temporary and os.path.exists(temporary):
@@ -70,3 +71,12 @@ def replace_file(path: Path | str, data: str | bytes) -> None:
                 helps=("check that the folder exists and that you may write to it",),
             )
         ) from None
+
+
+def _mode(path: Path) -> int:
+    """The permissions of a file, or those that a new one gets."""
+    if path.exists():
+        return path.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

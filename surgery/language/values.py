@@ -57,7 +57,7 @@ class Evaluator:
             case tree.Items():
                 return [self(item) for item in expression.items]
             case tree.JsonFile():
-                return read_json(self.folder / expression.path.value, expression.span)
+                return read_json(expression.path.value, self.folder, expression.span)
             case tree.Reference() | tree.Construction() | tree.Tensor():
                 return expression
             case tree.Name():
@@ -160,8 +160,15 @@ def not_yet_countable(span: Span) -> Diagnostic:
     )
 
 
-def read_json(path: Path, span: Span) -> Any:
-    """The value in a JSON file. Raises SurgeryError (E0501, E0002) at the place in the spec that names it."""
+def read_json(name: str, folder: Path, span: Span) -> Any:
+    """The value in a JSON file in the spec's folder or below. Raises SurgeryError (E0501, E0002) at `span`.
+
+    Nothing outside of that folder is read: a plan of somebody else's spec may show what is in the file.
+    """
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        help = "put the file beside the spec"
+        raise SurgeryError(Diagnostic("E0501", "the JSON file lies outside of the spec's folder", span, helps=(help,)))
     try:
         return json.loads(read_text(path, what="JSON file"))
     except SurgeryError as error:

@@ -153,6 +153,8 @@ def test_where_is_evaluated_with_a_modules_numbers(tmp_path: Path) -> None:
         ("1e300 * 1e300", "E0105"),
         ("true + 1", "E0105"),
         ('json("absent.json")', "E0501"),
+        ('json("../outside.json")', "E0501"),
+        ('json("/etc/hostname")', "E0501"),
         ('json("broken.json")', "E0501"),
         ('json("binary.json")', "E0002"),
     ],
