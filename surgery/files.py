@@ -49,7 +49,7 @@ def replace_file(path: Path | str, data: str | bytes) -> None:
 
     A link stays one, to the new content, and a file that is there keeps its mode.
     """
-    path = Path(os.path.realpath(path))
+    given, path = path, Path(os.path.realpath(path))
     raw = data.encode("utf-8") if isinstance(data, str) else data
     temporary = ""
     try:
@@ -67,7 +67,7 @@ def replace_file(path: Path | str, data: str | bytes) -> None:
             Diagnostic(
                 "E0514",
                 f"cannot write the file: {error.strerror or error}",
-                place=str(path),
+                place=str(given),
                 helps=("check that the folder exists and that you may write to it",),
             )
         ) from None
