@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 from peft import get_peft_model
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
@@ -71,10 +73,21 @@ def _inject(model: nn.Module, lowered: list[Lowered]) -> Adapted:
             tuner.inject_adapter(tuner.model, adapter.name)
     for adapter in lowered:
         tuner._cast_adapter_dtype(adapter.name)
+    _renew_magnitudes(adapted, lowered)
     if others:
         tuner.set_adapter([adapter.name for adapter in lowered])
     _inherit_training(adapted, known)
     return adapted
+
+
+def _renew_magnitudes(adapted: Adapted, lowered: list[Lowered]) -> None:
+    """DoRA's magnitudes, which PEFT makes before the cast: in half precision they would not be the weight's norm."""
+    configs = {adapter.name: adapter.config for adapter in lowered}
+    for layer in adapted.modules():
+        if isinstance(layer, LoraLayer):
+            for name in layer.lora_magnitude_vector:
+                variant: Any = layer.lora_variant[name]
+                variant.init(layer, adapter_name=name, config=configs[name])
 
 
 def _silence_handled() -> None:

@@ -93,8 +93,11 @@ def _site_difference(site: Site, module: nn.Module | None, paths: dict[int, list
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many numbers a model's parameters hold; shared storage counts once, as in the graph."""
-    return sum({p.untyped_storage()._cdata: p.numel() for p in model.parameters()}.values())
+    """How many numbers a model's parameters hold; tied ones count once, as in the graph.
+
+    Those of an `nn.LSTM` on a GPU lie in one storage, at different places.
+    """
+    return sum({(p.untyped_storage()._cdata, p.storage_offset()): p.numel() for p in model.parameters()}.values())
 
 
 def unknown_methods(plan: Plan) -> Iterator[Diagnostic]:

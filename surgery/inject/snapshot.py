@@ -44,5 +44,12 @@ class _Attributes:
         self._owner.__dict__.update(self._values)
         for name, content in self._contents.items():
             container = self._values[name]
-            container.clear()
-            container.update(content)
+            # One that refuses to be changed, as the configuration of diffusers' models, has not been changed.
+            if not _same(container, content):
+                container.clear()
+                container.update(content)
+
+
+def _same(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
+    """Whether the keys and their order are equal, and the values the same objects."""
+    return list(left) == list(right) and all(left[key] is right[key] for key in right)

@@ -6,6 +6,7 @@ import warnings
 import peft
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 from f5_tts.model import DiT
 from torch import nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
@@ -349,6 +350,7 @@ def test_a_failure_at_any_site_leaves_no_trace(case, at, failure, plan_for, monk
         return real(self, *args, **kwargs)
 
     model.register_forward_hook(lambda *_: None)
+    model.settings = FrozenDict(dim=64)
     before, output = traces(model), run(model, inputs()).detach().clone()
     monkeypatch.setattr(peft.tuners.tuners_utils.BaseTunerLayer, "_move_adapter_to_device_of_base_layer", failing)
     if failure == "error":
@@ -402,3 +404,24 @@ def test_a_bfloat16_model_keeps_its_weights_and_gets_float32_adapters(plan_for):
     assert {p.dtype for p in adapted.parameters() if p.requires_grad} == {torch.float32}
     kept = {k.replace("base_model.model.", "").replace(".base_layer", ""): v for k, v in adapted.state_dict().items()}
     assert all(kept[name].dtype == value.dtype for name, value in original.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dora_starts_as_the_base_model_in_half_precision(plan_for, dtype):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 64), nn.Linear(64, 64), nn.Conv1d(6, 6, 3)).to(dtype).eval()
+    ids = torch.arange(12).reshape(2, 6)
+    plan = plan_for(model, {"a": ("lora", {"r": 4, "dora": True}, ["0", "1", "2"])})
+    before = model(ids)
+    adapted = apply(model, plan)
+    assert torch.equal(adapted(ids), before)
+    assert verify(adapted, plan, ids).identity.status == "exact"
+
+
+def test_parameters_in_one_buffer_are_counted_one_by_one(plan_for):
+    """As those of an `nn.LSTM` are on a GPU (`flatten_parameters`)."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["0"])})
+    buffer = torch.cat([p.detach().flatten() for p in model[1].parameters()])
+    model[1].weight.data, model[1].bias.data = buffer[:16].view(4, 4), buffer[16:]
+    apply(model, plan)
