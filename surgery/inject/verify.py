@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from surgery.diagnostics import Diagnostic, Diagnostics
+from surgery.capturing.stopped import stopped_at
+from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.inject.compare import compare
 from surgery.inject.fit import refusals
 from surgery.inject.gradients import gradients_at
@@ -34,8 +35,11 @@ def verify(model: Adapted, plan: Plan, inputs: Any) -> Verification:
     Diagnostics(refusals(plan)).raise_errors()
     Diagnostics(compare(model, plan)).raise_errors()
     with evaluating(model):
-        identity = _identity(model, plan, inputs)
-        gradients = gradients_at(model, plan, inputs)
+        try:
+            identity = _identity(model, plan, inputs)
+            gradients = gradients_at(model, plan, inputs)
+        except Exception as error:
+            raise SurgeryError(_fails(error)) from error
     found = Diagnostics([*_broken(identity), *_unreached(gradients, plan)])
     found.raise_errors()
     tensors = [tensor for state in adapter_state(model, plan).values() for tensor in state.values()]
@@ -85,6 +89,18 @@ def _starts_at_zero(site: Site, layer: BaseTunerLayer) -> bool:
     zero = [tensor for name, tensor in layer_tensors(layer, site.adapter) if name.partition(".")[0] in names]
     assert zero, f"{site.path}: no parameter of {site.method} starts as zeros"
     return not any(tensor.any() for tensor in zero)
+
+
+def _fails(error: Exception) -> Diagnostic:
+    return Diagnostic(
+        "E0510",
+        f"the example call fails on the adapted model: {type(error).__name__}: {error}",
+        place=stopped_at(error),
+        helps=(
+            "does the call work on the base model? if not, give other inputs",
+            "if it reads an attribute of an adapted module that PEFT's layer lacks, take this module out of its target",
+        ),
+    )
 
 
 def _broken(identity: Identity) -> list[Diagnostic]:

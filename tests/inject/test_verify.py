@@ -238,3 +238,23 @@ def test_f5_tts_at_full_size_is_adapted_exactly_and_starts_as_the_base_model(met
     assert (found.sites, found.gradients.reached) == (132, 132)
     assert found.added == found.trainable == plan.totals.added
     assert found.adapter_bytes == plan.totals.adapter_bytes
+
+
+class ReadsItsConvolution(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(4, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x) / self.conv.stride[0]
+
+
+def test_a_call_that_fails_on_the_adapted_model_is_a_diagnostic(plan_for):
+    model = ReadsItsConvolution()
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["conv"])})
+    adapted = apply(model, plan)
+    with pytest.raises(SurgeryError) as caught:
+        verify(adapted, plan, torch.randn(1, 4, 8))
+    [found] = caught.value.diagnostics
+    assert found.code == "E0510"
+    assert "no attribute 'stride'" in found.message
