@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from surgery.diagnostics import Diagnostic, SurgeryError
 
 _EXPORTED = ("adapter_config.json", "adapter_model.safetensors", "model.safetensors")
@@ -31,8 +33,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             _swap(temporary, folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    except OSError as error:
-        raise SurgeryError(_cannot(folder, error.strerror or str(error))) from None
+    except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
+        raise SurgeryError(_cannot(folder, getattr(error, "strerror", None) or str(error))) from None
 
 
 def _check_replaceable(folder: Path) -> None:

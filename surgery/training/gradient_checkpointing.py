@@ -42,7 +42,7 @@ def _cannot_checkpoint(path: str, found: dict[str, nn.Module]) -> Diagnostic | N
     return Diagnostic(
         "E0515",
         f"the plan checkpoints `{path}`, a {type(found[path]).__name__}, which has no forward to recompute",
-        helps=(f'checkpoint the modules in it: `checkpoint path("{path}.*")`',),
+        helps=(f'checkpoint the modules in it: `checkpoint path("{path}.*") {{ every = 1 }}`',),
     )
 
 

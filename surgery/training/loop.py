@@ -32,7 +32,7 @@ from surgery.training.resume import Save, find_start
 from surgery.training.rng import write_rng
 from surgery.training.run_directory import RunDirectory
 from surgery.training.session import Session
-from surgery.training.state import restore_optimizer
+from surgery.training.state import restore_optimizer, unreadable
 from surgery.training.task import Task
 from surgery.training.trainable import trainable_parameters
 
@@ -221,11 +221,14 @@ def _prepared(
 
 
 def _restore(save: Save, session: Session) -> None:
-    """Put optimiser, loss scaler and generators where the save found them."""
-    restore_optimizer(session.optimizer.optimizer, session.parameters, save.state)
-    if session.accelerator.scaler and save.state.record.scaler:
-        session.accelerator.scaler.load_state_dict(save.state.record.scaler)
-    write_rng(save.state.rng(session.accelerator.process_index))
+    """Put optimiser, loss scaler and generators where the save found them. Raises SurgeryError (E0515)."""
+    try:
+        restore_optimizer(session.optimizer.optimizer, session.parameters, save.state)
+        if session.accelerator.scaler and save.state.record.scaler:
+            session.accelerator.scaler.load_state_dict(save.state.record.scaler)
+        write_rng(save.state.rng(session.accelerator.process_index))
+    except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
+        raise unreadable(save.folder, error) from error
 
 
 def _cannot_start(message: str, help: str) -> SurgeryError:

@@ -18,9 +18,10 @@ LATEST = "latest"
 
 @dataclass(frozen=True)
 class Save:
-    """A complete save: its state, and the folder of its adapter."""
+    """A complete save: its state with its folder, and the folder of its adapter."""
 
     state: State
+    folder: Path
     adapter: Path
 
 
@@ -47,7 +48,7 @@ def find_start(directory: RunDirectory, plan: Plan, config: TrainConfig, order: 
         raise _refused(folder, f"the run is at step {step} already, past the {steps} asked for", "ask for more steps")
     if not source.adapter(step).is_dir():
         raise _refused(folder, f"its adapter, {source.adapter(step).name}, is gone", "resume from another state")
-    return Save(state, source.adapter(step))
+    return Save(state, folder, source.adapter(step))
 
 
 _OTHER = "or train into another folder: `--out`"

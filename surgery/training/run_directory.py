@@ -18,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from surgery.diagnostics import Diagnostic, SurgeryError
 
 _SAVING, _DELETING = ".saving-", ".deleting-"
@@ -59,7 +61,7 @@ class RunDirectory:
             for final in (self.adapter(step), self.state(step)):
                 (self.path / f"{_SAVING}{final.name}").rename(final)
                 _flush_one(self.path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # safetensors has its own for a full disk
             raise _not_written(self.path, error) from None
 
     def clean(self) -> None:
@@ -97,11 +99,11 @@ def _flush_one(path: Path) -> None:
         os.close(handle)
 
 
-def _not_written(path: Path, error: OSError) -> SurgeryError:
+def _not_written(path: Path, error: Exception) -> SurgeryError:
     return SurgeryError(
         Diagnostic(
             "E0514",
-            f"cannot save the run: {error.strerror or error}",
+            f"cannot save the run: {getattr(error, 'strerror', None) or error}",
             place=str(path),
             helps=("make room or permissions there, then go on from the last complete save with `--resume`",),
         )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import accelerate
@@ -128,7 +129,7 @@ class Session:
         if self.accelerator.is_main_process:
             self.adapted.eval()
             with undisturbed(), torch.no_grad(), self.accelerator.autocast():
-                self.metrics[done] = {name: float(v) for name, v in self.task.evaluate(self.adapted).items()}
+                self.metrics[done] = _figures(self.task.evaluate(self.adapted), done)
             set_train_mode(self.adapted)
             self.logs.write(done, {f"evaluation/{name}": value for name, value in self.metrics[done].items()})
         self.accelerator.wait_for_everyone()
@@ -208,6 +209,21 @@ def set_train_mode(model: nn.Module) -> None:
             module.eval()
 
 
+def _figures(metrics: Any, step: int) -> dict[str, float]:
+    if not isinstance(metrics, Mapping) or not all(_is_number(value) for value in metrics.values()):
+        raise _stopped(
+            step,
+            f"the task's `evaluate` gave {metrics!r}",
+            "return numbers by name, such as `{'accuracy': 0.5}`, then go on with `--resume`",
+            note="earlier saves stay good",
+        )
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return value.numel() == 1 if isinstance(value, torch.Tensor) else isinstance(value, Real)
+
+
 def _scalars(loss: Any, step: int) -> Mapping[str, torch.Tensor]:
     scalars = loss if isinstance(loss, Mapping) else {"loss": loss}
     value = scalars.get("loss")
@@ -223,16 +239,21 @@ def _scalars(loss: Any, step: int) -> Mapping[str, torch.Tensor]:
         )
     if not torch.isfinite(value):
         raise _stopped(step, f"the loss is {float(value.detach())}")
-    return scalars
+    for name, other in scalars.items():
+        if not _is_number(other):
+            raise _stopped(step, f"the task's `{name}` is no number", "return scalars beside `loss`, to be logged")
+    return {name: torch.as_tensor(scalar) for name, scalar in scalars.items()}
 
 
-def _stopped(step: int, reason: str, help: str = "") -> SurgeryError:
+def _stopped(
+    step: int, reason: str, help: str = "", note: str = "nothing of this step was applied or saved"
+) -> SurgeryError:
     default = "look at the batch and correct the task, then `--resume`; or start again with a lower learning rate"
     return SurgeryError(
         Diagnostic(
             "E0516",
             f"training stopped at step {step}: {reason}",
-            notes=("nothing of this step was applied or saved",),
+            notes=(note,),
             helps=(help or default,),
         )
     )

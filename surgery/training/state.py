@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -83,23 +83,32 @@ def read_state(folder: Path) -> State:
         content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         if content["format_version"] != FORMAT_VERSION:
             raise ValueError(f"its format version is {content['format_version']}, this version reads {FORMAT_VERSION}")
+        for name, kind in get_type_hints(RunRecord).items():
+            if not isinstance(content[name], get_origin(kind) or kind):
+                raise ValueError(f"its `{name}` is {content[name]!r}")
         return State(RunRecord(**content), load_file(folder / "state.safetensors"))
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise SurgeryError(
-            Diagnostic(
-                "E0515",
-                "cannot read the state to resume from",
-                place=str(folder),
-                notes=(f"{type(error).__name__}: {error}",),
-                helps=("name a `state_<step>` folder that a run has written: `--resume OUT/state_500`",),
-            )
-        ) from None
+        raise unreadable(folder, error) from None
+
+
+def unreadable(folder: Path, error: Exception) -> SurgeryError:
+    """E0515: a state that is not there, or not as it was written."""
+    return SurgeryError(
+        Diagnostic(
+            "E0515",
+            "cannot read the state to resume from",
+            place=str(folder),
+            notes=(f"{type(error).__name__}: {error}",),
+            helps=("name a `state_<step>` folder that a run has written: `--resume OUT/state_500`",),
+        )
+    )
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter], state: State) -> None:
     """Put the optimiser's tensors back, each on the device where the optimiser keeps it.
 
-    Its settings are not read: they follow from the configuration, which a resumed run has to share.
+    Its settings are not read: they follow from the configuration, which a resumed run has to share. Raises
+    ValueError or KeyError for tensors that are not those of these parameters.
     """
     for full_name, tensor in state.tensors.items():
         section, _, rest = full_name.partition(".")
@@ -110,3 +119,8 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str,
         # AdamW counts steps on the CPU, unless it is fused or capturable.
         device = torch.device("cpu") if key == "step" else parameter.device
         optimizer.state[parameter][key] = tensor.to(device)
+    for name, parameter in parameters.items():
+        shapes = {key: value.shape for key, value in optimizer.state[parameter].items()}
+        # A parameter that no gradient has reached yet has no state.
+        if shapes and shapes != {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}:
+            raise ValueError(f"the optimiser's tensors of `{name}` have the shapes {shapes}")

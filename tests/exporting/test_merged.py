@@ -1,5 +1,7 @@
 """The merged format: the base model's own keys and dtypes, and the adapted model's outputs."""
 
+import resource
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -101,3 +103,17 @@ def state(model):
         [(name, m.training, getattr(m, "_disable_adapters", None)) for name, m in model.named_modules()],
         torch.random.get_rng_state().sum().item(),
     )
+
+
+def test_a_full_disk_leaves_nothing(make, tmp_path):
+    case = make("gpt2")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))  # then writes fail with EFBIG
+    try:
+        with pytest.raises(SurgeryError) as caught:
+            surgery.export(case.adapted, case.plan, tmp_path / "out", to="merged")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.diagnostics[0].code == "E0514"
+    assert "File too large" in caught.value.diagnostics[0].message
+    assert [path.name for path in tmp_path.iterdir()] == ["case.surg"]

@@ -200,6 +200,24 @@ def test_a_loss_that_cannot_be_trained_on(tiny, plan, tmp_path, loss, says):
     assert says in problem("E0516", tiny.build(), plan, task, config(tmp_path)).message
 
 
+def test_what_is_logged_beside_the_loss_are_numbers(tiny, plan, tmp_path):
+    task = tiny.Unmask()
+    loss = task.loss
+    task.loss = lambda model, batch: loss(model, batch) | {"share": 0.5}
+    assert train(tiny.build(), plan, task, config(tmp_path / "number")).step == 6
+    task.loss = lambda model, batch: loss(model, batch) | {"logits": torch.ones(3)}
+    assert "`logits` is no number" in problem("E0516", tiny.build(), plan, task, config(tmp_path / "many")).message
+
+
+@pytest.mark.parametrize("metrics", [None, 0.5, {"accuracy": torch.ones(2)}, {"accuracy": None}])
+def test_an_evaluation_gives_numbers_by_name(tiny, plan, tmp_path, metrics):
+    task = tiny.Unmask()
+    task.evaluate = lambda model: metrics
+    found = problem("E0516", tiny.build(), plan, task, config(tmp_path, save_every=2, evaluate_every=2))
+    assert "step 2: the task's `evaluate` gave" in found.message
+    assert (tmp_path / "state_2").is_dir()
+
+
 @pytest.mark.parametrize("data", [[], iter([1]), None])
 def test_data_that_cannot_be_trained_on(tiny, plan, tmp_path, data):
     task = tiny.Unmask()

@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from surgery.diagnostics import SurgeryError
 from surgery.training import TrainConfig, train
@@ -103,6 +104,19 @@ def test_a_save_in_parts(refused, run):
     assert "adapter_4" in refused("E0515", config(run, resume="latest")).message
     (run / "state_4" / "state.safetensors").write_bytes(b"\0" * 10)
     assert "cannot read" in refused("E0515", config(run, resume="latest")).message
+
+
+@pytest.mark.parametrize("damage", ["missing", "shape", "rng"])
+def test_a_state_that_is_not_this_optimisers(refused, run, damage):
+    file = run / "state_4" / "state.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.startswith("rng" if damage == "rng" else "optimizer.exp_avg"))
+    if damage == "shape":
+        tensors[name] = tensors[name].flatten()[:2].clone()
+    else:
+        del tensors[name]
+    save_file(tensors, file)
+    assert "cannot read" in refused("E0515", config(run, resume="latest", steps=5)).message
 
 
 def test_a_finished_run_has_nothing_left_to_do(tiny, plan, run):

@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+from safetensors import SafetensorError
 
 from surgery.diagnostics import SurgeryError
 from surgery.training.run_directory import RunDirectory
@@ -86,12 +87,13 @@ def test_killed_at_any_call_there_is_a_complete_save(tmp_path):
     assert outcomes == {(-9, 1), (-9, 2), (0, 2)}
 
 
-def test_a_disk_that_fills_up_leaves_the_last_save(tmp_path):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error")])
+def test_a_disk_that_fills_up_leaves_the_last_save(tmp_path, error):
     directory = RunDirectory(tmp_path)
     save(directory, 1)
 
     def full(folder):
-        raise OSError(28, "No space left on device")
+        raise error
 
     with pytest.raises(SurgeryError) as caught:
         directory.save(2, writer("adapter 2"), full)

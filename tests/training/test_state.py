@@ -86,3 +86,13 @@ def test_a_damaged_state_is_named(tmp_path, spoil):
         read_state(tmp_path)
     [diagnostic] = caught.value.diagnostics
     assert (diagnostic.code, diagnostic.place) == ("E0515", str(tmp_path))
+
+
+@pytest.mark.parametrize("changes", [{"step": "3"}, {"config": 3}, {"rng": {}}])
+def test_a_record_of_other_types_is_refused(tmp_path, changes):
+    parameters, optimizer = make()
+    write_state(tmp_path, record(), optimizer, parameters, [read_rng()])
+    file = tmp_path / "state.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(SurgeryError, match=f"its `{next(iter(changes))}` is"):
+        read_state(tmp_path)
