@@ -31,7 +31,7 @@ _NUMBERS = (
 
 def modules_of(model: torch.nn.Module, calls: Mapping[str, int], init: InitLookup) -> dict[str, Module]:
     """Every module by path, in the order of `named_modules`, with what needs no op graph to know."""
-    storages: dict[int, int] = {}
+    storages: dict[tuple[int, int], int] = {}
     aliases: dict[int, list[str]] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         aliases.setdefault(id(module), []).append(path)
@@ -43,7 +43,7 @@ def modules_of(model: torch.nn.Module, calls: Mapping[str, int], init: InitLooku
                 shape=tuple(parameter.shape),
                 dtype=str(parameter.dtype).removeprefix("torch."),
                 init=init(parameter),
-                storage=storages.setdefault(parameter.untyped_storage()._cdata, len(storages)),
+                storage=storages.setdefault(_place_in_memory(parameter), len(storages)),
             )
             for name, parameter in module._parameters.items()
             if parameter is not None
@@ -58,6 +58,11 @@ def modules_of(model: torch.nn.Module, calls: Mapping[str, int], init: InitLooku
             tied=tuple(alias for alias in aliases[id(module)] if alias != path),
         )
     return found
+
+
+def _place_in_memory(tensor: torch.Tensor) -> tuple[int, int]:
+    """What tied parameters share: a storage, and where in it they begin; an LSTM's lie side by side in one."""
+    return tensor.untyped_storage()._cdata, int(tensor.storage_offset())
 
 
 def _bases(kind: type) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ from surgery.planning.claims import Claim
 from surgery.planning.plan import Adapter, Site
 from surgery.planning.words import counted, some
 
+_IS_ROOT = "it is the whole model, and PEFT replaces modules inside of one"
+
 
 def build_sites(
     spec: LoadedSpec, graph: Graph, claims: Iterable[Claim], found: Diagnostics
@@ -73,7 +75,8 @@ def _sites_of(graph: Graph, resolved: _Resolved, adapter: str, found: Diagnostic
     sites = []
     for path in claim.modules:
         module = graph[path]
-        if reason := method.refusal(module, settings):
+        reason = _IS_ROOT if not path else method.refusal(module, settings)
+        if reason:
             refused.setdefault(reason, []).append(path)
             continue
         for advice in method.advice(module, settings):
@@ -105,13 +108,15 @@ def _site(resolved: _Resolved, module: Module, adapter: str) -> Site:
 
 def _refusal(graph: Graph, claim: Claim, method: Method, reason: str, paths: Sequence[str]) -> Diagnostic:
     kinds = ", ".join(sorted({graph[path].kind for path in paths}))
+    narrow = "narrow the target, for instance with `& kind(Linear)`, or take them out with `except`"
+    inside = "select modules inside of it, or let `model` name a module that holds it"
     return Diagnostic(
         "E0404",
         f"{method.name} cannot adapt {counted(len(paths), 'module')} of {claim.subject}: {reason}",
         claim.span,
         label=f"selects {some(paths)}",
         notes=(f"of class {kinds}",),
-        helps=("narrow the target, for instance with `& kind(Linear)`, or take them out with `except`",),
+        helps=(inside if reason == _IS_ROOT else narrow,),
     )
 
 

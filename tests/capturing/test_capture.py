@@ -189,6 +189,17 @@ def test_one_module_in_two_places() -> None:
     assert "two" not in graph
 
 
+def test_parameters_side_by_side_in_one_storage_are_not_tied() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    both = torch.randn(2, 4, 4)
+    for layer, part in zip(model, both, strict=True):
+        layer.weight = nn.Parameter(part)
+        layer.weight.data = part  # as `nn.LSTM.flatten_parameters` lays them
+    graph = surgery.capture(model, (torch.randn(1, 4),))
+    assert graph.parameters == 32
+    assert not graph["0"].tied
+
+
 def test_a_parametrised_weight_stays_its_modules_own() -> None:
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.ReLU())
     graph = surgery.capture(model, (torch.randn(1, 4),))
