@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
+from math import prod
 
 from surgery.facts import ops
 from surgery.graph import Graph, Node
@@ -117,6 +118,13 @@ class Flow:
         for node in self.nodes:
             found.append(node.index in self.projections or any(found[source] for source in node.inputs))
         return found
+
+    def size(self, index: int) -> int:
+        """How many values a node has."""
+        return prod(self.nodes[index].shape)
+
+    def is_float(self, index: int) -> bool:
+        return self.nodes[index].dtype.startswith(("float", "bfloat", "complex"))
 
     # --- walks ----------------------------------------------------------------------------
 

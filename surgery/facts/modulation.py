@@ -150,7 +150,7 @@ class Modulation:
         if not self.flow.hidden[stream]:
             return None
         use = Use((node, user), stream, scales, (*way, user))
-        mine, its = self._size(node), self._size(stream)
+        mine, its = self.flow.size(node), self.flow.size(stream)
         if mine < its:
             return use
         if mine > its:
@@ -159,9 +159,6 @@ class Modulation:
             acts = follows_norm(self.flow, stream) and not follows_norm(self.flow, node)
             return use if acts or self._gates_a_branch(node, stream, user) else None
         return use if follows_norm(self.flow, stream) or self._is_scaled_norm(stream) else None
-
-    def _size(self, node: int) -> int:
-        return prod(self.flow.nodes[node].shape)
 
     def _is_scaled_norm(self, node: int) -> bool:
         """Whether a node is `norm(x) * scale`, to which a shift is added."""

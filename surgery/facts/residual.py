@@ -75,13 +75,16 @@ class Residuals:
 
     def _onward(self, node: int, gates: frozenset[Edge]) -> tuple[int, ...]:
         op = self.flow.op(node)
-        sources = tuple(s for s in self.flow.data(node) if (s, node) not in gates)
+        sources = tuple(s for s in self.flow.data(node) if (s, node) not in gates and self.flow.is_float(s))
         if node in norms(self.flow):
             return (norms(self.flow)[node],)
         if op in ops.SHAPE or op in ops.PRODUCTS:
-            # A product of two features is a gated unit, not a scaled branch.
             features = tuple(source for source in sources if self.flow.hidden[source])
-            return features if len(features) == 1 else ()
+            if len(features) < 2:
+                return features
+            # A product of two features of one size is a gated unit; a smaller one is the weight of an expert.
+            sizes = [self.flow.size(feature) for feature in features]
+            return (features[sizes.index(max(sizes))],) if min(sizes) < max(sizes) else ()
         if (op in ops.SUMS or op in ops.JOINS) and node not in self.all:
             return sources
         return ()

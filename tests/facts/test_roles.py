@@ -203,3 +203,50 @@ def test_a_softmax_over_scores_of_experts_is_no_attention() -> None:
     graph = surgery.capture(Router(), (torch.randn(2, 5, 8),))
     assert set(graph["gate"].roles) == {"router"}
     assert not any(role.startswith("attention") for role in graph["experts"].roles)
+
+
+class Expert(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.up, self.down = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(F.silu(self.gate(x)) * self.up(x))
+
+
+class MixtureBlock(nn.Module):
+    """Experts in a loop: each runs on the tokens routed to it, if there are any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.router = nn.LayerNorm(8), nn.Linear(8, 6)
+        self.experts = nn.ModuleList(Expert() for _ in range(6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.norm(x).flatten(0, 1)
+        weights, chosen = self.router(tokens).softmax(-1).topk(2)
+        made = torch.zeros_like(tokens)
+        for number, expert in enumerate(self.experts):
+            row, column = torch.where(chosen == number)
+            if row.numel():
+                made.index_add_(0, row, expert(tokens[row]) * weights[row, column, None])
+        return x + made.reshape(x.shape)
+
+
+def test_experts_in_a_loop() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(10, 8), MixtureBlock(), MixtureBlock(), nn.Linear(8, 10))
+    graph = surgery.capture(model, (torch.randint(0, 10, (1, 2)),))
+    ran = [path for path, module in graph.modules.items() if module.kind == "Expert" and module.calls]
+    idle = [path for path, module in graph.modules.items() if module.kind == "Expert" and not module.calls]
+    assert ran
+    assert idle
+    for path in ran:
+        assert "feedforward_in" in graph[f"{path}.gate"].roles
+        assert "feedforward_in" in graph[f"{path}.up"].roles
+        assert set(graph[f"{path}.down"].roles) == {"feedforward_out", "residual_output"}
+    for path in idle:
+        assert graph[f"{path}.down"].unreached.answer == "unknown"
+        assert "feedforward_out" in graph[f"{path}.down"].unknown_roles
+    assert set(graph["1.router"].roles) == {"router"}
+    assert not any("modulation" in module.roles for module in graph.modules.values())
