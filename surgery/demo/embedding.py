@@ -62,14 +62,15 @@ def embed_all(model: nn.Module, tokenizer: Any, texts: Sequence[str], *, progres
 
 
 def main(folder: str, adapter: str, texts: str, out: str) -> None:
-    """Embed the texts with the model of `folder` under a PEFT adapter, by plain transformers and PEFT."""
+    """Embed lists of texts, one after the other, with a model under a PEFT adapter, by plain transformers and PEFT."""
     from peft import PeftModel
     from safetensors.torch import save_file
     from transformers import BertModel, logging
 
     logging.disable_progress_bar()
     model = PeftModel.from_pretrained(BertModel.from_pretrained(folder, local_files_only=True), adapter)
-    embeddings = embed_all(model, load_tokenizer(folder), json.loads(Path(texts).read_text(encoding="utf-8")))
+    tokenizer, lists = load_tokenizer(folder), json.loads(Path(texts).read_text(encoding="utf-8"))
+    embeddings = torch.cat([embed_all(model, tokenizer, some) for some in lists])
     assert "surgery" not in sys.modules
     save_file({"embeddings": embeddings}, out)
 

@@ -48,13 +48,13 @@ class Retrieval:
         found = self.score(model)
         return {"recall_at_1": found.recall(1), "recall_at_10": found.recall(10)}
 
-    def texts(self) -> list[str]:
-        """What a model has to embed for a score: the summaries, then the codes of the held-out functions."""
-        return [function.summary for function in self.test] + [function.code for function in self.test]
+    def texts(self) -> tuple[list[str], list[str]]:
+        """What a model has to embed for a score: the summaries and the codes of the held-out functions."""
+        return [function.summary for function in self.test], [function.code for function in self.test]
 
     def score(self, model: nn.Module, *, progress: str = "") -> Score:
         """Search every held-out summary among the held-out codes."""
-        return score(embed_all(model, self.tokenizer, self.texts(), progress=progress))
+        return score(torch.cat([embed_all(model, self.tokenizer, texts, progress=progress) for texts in self.texts()]))
 
 
 def retrieval() -> Retrieval:

@@ -24,7 +24,7 @@ from surgery.demo.score import Score, score
 from surgery.demo.task import Retrieval, retrieval
 
 _EXAMPLES = 3
-_SAME = 1e-5  # rounding of embeddings of length 1 by the same weights, batched otherwise
+_SAME = 1e-5  # rounding of embeddings of length 1, where another process multiplies with other threads
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _training(out: Path, steps: int) -> surgery.TrainConfig:
 
 
 def _embed_elsewhere(task: Retrieval, out: Path) -> torch.Tensor:
-    """The embeddings of `task.texts()` by plain transformers and PEFT, computed by a process of its own."""
+    """The embeddings of all of `task.texts()` by plain transformers and PEFT, computed by a process of its own."""
     texts, embeddings = out / "texts.json", out / "embeddings.safetensors"
     texts.write_text(json.dumps(task.texts()), encoding="utf-8")
     arguments = [str(model_folder()), str(out / "adapter"), str(texts), str(embeddings)]
@@ -118,7 +118,7 @@ def _embed_elsewhere(task: Retrieval, out: Path) -> torch.Tensor:
 
 def _difference(task: Retrieval, adapted: nn.Module, reloaded: torch.Tensor) -> float:
     """How far the reloaded model's embeddings of the summaries are from the trained model's."""
-    summaries = task.texts()[: len(task.test)]
+    summaries, _ = task.texts()
     own = embedding.embed_all(adapted, task.tokenizer, summaries, progress="compare")
     difference = (own - reloaded[: len(summaries)]).abs().max().item()
     assert difference < _SAME, f"plain PEFT embeds otherwise: {difference:g}"
