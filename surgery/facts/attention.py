@@ -25,6 +25,8 @@ _MULTI_HEAD_ROLES = {
 _ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | {"tanh", "where", "masked_fill", "maximum", "max"}
 
 
+# Between a projection and the attention that it feeds: rotations, norms written out or fused, no activation.
+_BEFORE = ops.SHAPE | ops.NORMS | ops.SUMS | ops.PRODUCTS | ops.UNARY | ops.POOLS | ops.JOINS | {"where", "polar"}
 # Between an attention's result and its output projection.
 _AFTER = ops.SHAPE | ops.NORMS | ops.JOINS | ops.PRODUCTS
 
@@ -146,24 +148,15 @@ class Attentions:
         node = start
         while node not in self.flow.projections:
             op = self.flow.op(node)
-            features = [source for source in self.flow.data(node) if self.flow.hidden[source]]
-            if not features:
+            features = list(dict.fromkeys(source for source in self.flow.data(node) if self.flow.hidden[source]))
+            if not features or op not in _BEFORE:
                 return set()
-            if len(set(features)) == 1 and (
-                op in ops.SHAPE or op in ops.NORMS or ops.is_elementwise(op) or op in ops.JOINS
-            ):
-                if op in ops.ACTIVATIONS:
-                    return set()
-                node = features[0]
-                continue
-            parts = [self._sources(source) for source in dict.fromkeys(features)]
-            if op in ops.JOINS:
-                return set().union(*parts)
-            if op in ops.SUMS | ops.PRODUCTS | ops.POOLS | {"where", "polar"} and all(p == parts[0] for p in parts):
-                return parts[0]
-            if op in ops.POOLS and len(parts) == 1:
-                return parts[0]
-            return set()
+            if len(features) > 1:
+                parts = [self._sources(source) for source in features]
+                if op in ops.JOINS:
+                    return set().union(*parts)
+                return parts[0] if all(part == parts[0] for part in parts) else set()
+            node = features[0]
         return {node}
 
     def _out_of(self, result: int) -> Iterator[tuple[int, list[int]]]:

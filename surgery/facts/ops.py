@@ -48,8 +48,3 @@ PRODUCTS_OF_MATRICES = _names("matmul mm bmm addmm baddbmm addbmm einsum tensord
 SOFTMAX = _names("softmax _softmax log_softmax")
 # A random, filled or counted tensor: no input of the model reaches it.
 SOURCES = _names("input parameter constant output")
-
-
-def is_elementwise(op: str) -> bool:
-    """Whether the op works on each value by itself, whatever it adds to or multiplies it with."""
-    return op in SHAPE or op in SUMS or op in PRODUCTS or op in ACTIVATIONS or op in UNARY
