@@ -51,7 +51,7 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[
 
 def graph_of(model: torch.nn.Module, recorder: Recorder, init: InitLookup, header: Header) -> Graph:
     """Join a module tree, a recorded run and what is known of its making, and derive the facts."""
-    return with_facts(Graph(header, modules_of(model, recorder.calls, init), nodes_of(recorder)))
+    return with_facts(Graph(header, modules_of(model, recorder.calls, init), nodes_of(recorder.graph)))
 
 
 def record_live_model(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recorder:
@@ -104,9 +104,10 @@ def _tensors_by_name(module: torch.nn.Module) -> tuple[dict[str, Any], dict[str,
 
 
 def _like(tensor: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    if not isinstance(tensor, torch.nn.Parameter):
-        return fake
-    return torch.nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    if isinstance(tensor, torch.nn.Parameter):
+        fake._is_param = True  # what torch.nn.Parameter() does, without a copy
+        fake.requires_grad = tensor.requires_grad
+    return fake
 
 
 def _record(

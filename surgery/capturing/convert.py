@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from surgery.capturing.initialisation import InitLookup
-from surgery.capturing.recorder import Recorder
 from surgery.facts import ops
 from surgery.graph import Module, Node, Parameter
 
@@ -85,9 +84,9 @@ def _numbers(module: torch.nn.Module) -> dict[str, int]:
     return numbers
 
 
-def nodes_of(recorder: Recorder) -> tuple[Node, ...]:
-    """The recorded `torch.fx.Graph` as nodes, without those that nothing reads and no module owns."""
-    numbers = {node: number for number, node in enumerate(recorder.graph.nodes)}
+def nodes_of(graph: torch.fx.Graph) -> tuple[Node, ...]:
+    """A recorded `torch.fx.Graph` as nodes; what each node's `meta` holds is said by `Recorder`."""
+    numbers = {node: number for number, node in enumerate(graph.nodes)}
     return tuple(
         Node(
             index=number,

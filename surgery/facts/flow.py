@@ -20,7 +20,7 @@ class Flow:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.nodes = graph.nodes
+        self.nodes = tuple(graph.nodes)
         self.users: list[list[int]] = [[] for _ in graph.nodes]
         for node in graph.nodes:
             for source in dict.fromkeys(node.inputs):

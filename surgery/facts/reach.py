@@ -9,12 +9,12 @@ from surgery.graph import NO, Fact, Module, is_inside
 
 
 def parameter_reads(flow: Flow) -> dict[str, list[int]]:
-    """The ops that read a parameter or buffer of a module, by the module's path."""
+    """The ops that read a parameter or buffer of a module, or one tied to it, by the module's path."""
     reads: dict[str, list[int]] = {}
     for node in flow.nodes:
         if node.op == "parameter":
-            owner = node.target.rpartition(".")[0]
-            reads.setdefault(owner, []).extend(flow.users[node.index])
+            for owner in flow.holders(node.target):
+                reads.setdefault(owner, []).extend(flow.users[node.index])
     return reads
 
 

@@ -1,9 +1,9 @@
 """The graph file, `*.graph.json`.
 
 One JSON object: a first line with `format`, `format_version`, `fingerprint` and the
-header, then the body. What repeats (module layouts, facts, strings, shapes) stands once in a table and is
-named by its number; module paths are a parent's number and a name. The fingerprint is the SHA-256 of the
-body's text, so a cut or edited file is recognised without decoding it.
+header, then the body. What repeats (module layouts, facts, kinds of modules and ops, strings, shapes) stands once in a
+table and is named by its number; modules and ops refer to each other by distance, which repeats from block to block.
+The fingerprint is the SHA-256 of the body's text, so a cut or edited file is recognised without decoding it.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.files import read_text, replace_file
-from surgery.graph.model import NO, Block, Fact, Graph, Header, Init, Module, Node, Parameter
+from surgery.graph.model import NO, Block, Fact, Graph, Header, Init, LazyNodes, Module, Node, Parameter
 
 FORMAT = "surgery-graph"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _UNKNOWN = Fact("unknown")
 
 
@@ -95,13 +95,15 @@ class _Table:
 
 
 def _body_text(graph: Graph) -> str:
-    strings, shapes, layouts, facts = _Table(), _Table(), _Table(), _Table()
-    modules = _encode_modules(graph, strings, layouts, facts)
-    nodes = _encode_nodes(graph, strings, shapes)
+    strings, shapes, layouts, facts, module_kinds, node_kinds = (_Table() for _ in range(6))
+    modules = _encode_modules(graph, strings, layouts, facts, module_kinds)
+    nodes = _encode_nodes(graph, strings, shapes, node_kinds)
     tables: dict[str, Iterable[Any]] = {
         "layouts": layouts.rows,
         "facts": facts.rows,
+        "module_kinds": module_kinds.rows,
         "modules": modules,
+        "node_kinds": node_kinds.rows,
         "nodes": nodes,
         "shapes": shapes.rows,
         "strings": strings.rows,
@@ -114,14 +116,14 @@ def _compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def _encode_modules(graph: Graph, strings: _Table, layouts: _Table, facts: _Table) -> list[Any]:
+def _encode_modules(graph: Graph, strings: _Table, layouts: _Table, facts: _Table, kinds: _Table) -> list[Any]:
+    """`[distance to its parent, kind, extra]`; a kind is what siblings in other blocks share, its name included."""
     rows: list[Any] = []
     numbers = {path: number for number, path in enumerate(graph.modules)}
     next_storage = 0
     for path, module in graph.modules.items():
         parent, _, name = path.rpartition(".")
-        row: list[Any] = [
-            numbers[parent] if path else -1,
+        kind = [
             name,
             _number_of(layouts, _layout(module, strings)),
             module.calls,
@@ -132,10 +134,11 @@ def _encode_modules(graph: Graph, strings: _Table, layouts: _Table, facts: _Tabl
         if storages != list(range(next_storage, next_storage + len(storages))):
             extra["storage"] = storages
         next_storage = max([next_storage - 1, *storages]) + 1
-        if module.block:
-            extra["block"] = [strings.number(module.block.family), module.block.index]
+        if module.block != (graph.modules[parent].block if path else None):
+            extra["block"] = [strings.number(module.block.family), module.block.index] if module.block else None
         if module.tied:
             extra["tied"] = list(module.tied)
+        row = [numbers[path] - numbers[parent] if path else 0, kinds.number(tuple(kind), kind)]
         rows.append([*row, extra] if extra else row)
     return rows
 
@@ -163,21 +166,30 @@ def _facts(module: Module, strings: _Table) -> dict[str, Any]:
     return row
 
 
-def _encode_nodes(graph: Graph, strings: _Table, shapes: _Table) -> list[Any]:
+def _encode_nodes(graph: Graph, strings: _Table, shapes: _Table, kinds: _Table) -> list[Any]:
+    """`[kind, distance of its module to the last node's, distances to its inputs ...]`, all small numbers.
+
+    A parameter has no inputs: in their place stands the distance of the module that holds it to the one that reads it.
+    """
     numbers = {path: number for number, path in enumerate(graph.modules)}
     rows = []
+    last = 0
     for node in graph.nodes:
-        row: list[Any] = [
+        module = numbers.get(node.module, 0)
+        target, rest = node.target, [node.index - source for source in node.inputs]
+        if node.op == "parameter":
+            owner, _, target = node.target.rpartition(".")
+            rest = [numbers[owner] - module]
+        kind = (
             strings.number(node.op),
-            numbers.get(node.module, 0),
-            # Most inputs are the nodes just before: distances are shorter than numbers.
-            [node.index - source for source in node.inputs],
             shapes.number((node.dtype, *node.shape), [node.dtype, *node.shape]),
             strings.number(node.place),
-            strings.number(node.target),
+            strings.number(target),
             strings.number(_compact(list(node.arguments)) if node.arguments else ""),
-        ]
-        rows.append([*row, 1] if node.cut else row)
+            int(node.cut),
+        )
+        rows.append([kinds.number(kind), module - last, *rest])
+        last = module
     return rows
 
 
@@ -185,19 +197,30 @@ def _encode_nodes(graph: Graph, strings: _Table, shapes: _Table) -> list[Any]:
 
 
 def _decode(header: Header, body: dict[str, Any]) -> Graph:
+    modules = _decode_modules(body)
+    return Graph(header, modules, LazyNodes(lambda: _decode_nodes(body, list(modules))))
+
+
+def _decode_modules(body: dict[str, Any]) -> dict[str, Module]:
     strings: list[str] = body["strings"]
     layouts = [_decode_layout(row, strings) for row in body["layouts"]]
     facts = [_decode_facts(row, strings) for row in body["facts"]]
+    kinds = body["module_kinds"]
     modules: dict[str, Module] = {}
     paths: list[str] = []
     next_storage = 0
-    for parent, name, layout, calls, fact, *extra in body["modules"]:
-        more: dict[str, Any] = extra[0] if extra else {}
-        path = name if parent <= 0 else f"{paths[parent]}.{name}"
+    nothing: dict[str, Any] = {}
+    for number, (distance, module_kind, *more) in enumerate(body["modules"]):
+        name, layout, calls, fact = kinds[module_kind]
+        extra = more[0] if more else nothing
+        parent = paths[number - distance] if distance else ""
+        path = f"{parent}.{name}" if parent else name
         kind, bases, numbers, make_parameters, count = layouts[layout]
-        storages = more.get("storage") or range(next_storage, next_storage + count)
+        storages = extra.get("storage") or range(next_storage, next_storage + count)
         next_storage = max([next_storage - 1, *storages]) + 1
         paths.append(path)
+        inherited = modules[parent].block if distance else None
+        block = extra.get("block", inherited)
         modules[path] = Module(
             path=path,
             kind=kind,
@@ -205,11 +228,11 @@ def _decode(header: Header, body: dict[str, Any]) -> Graph:
             numbers=numbers,
             parameters=make_parameters(storages),
             calls=calls,
-            tied=tuple(more.get("tied", ())),
-            block=Block(strings[more["block"][0]], more["block"][1]) if "block" in more else None,
+            tied=tuple(extra.get("tied", ())),
+            block=Block(strings[block[0]], block[1]) if isinstance(block, list) else block,
             **facts[fact],
         )
-    return Graph(header, modules, _decode_nodes(body["nodes"], paths, body["shapes"], strings))
+    return modules
 
 
 _Layout = tuple[str, tuple[str, ...], dict[str, int], Callable[[Iterable[int]], tuple[Parameter, ...]], int]
@@ -238,27 +261,24 @@ def _decode_facts(row: dict[str, Any], strings: list[str]) -> dict[str, Any]:
     return found
 
 
-def _decode_nodes(
-    rows: list[list[Any]], paths: list[str], shapes: list[list[Any]], strings: list[str]
-) -> tuple[Node, ...]:
-    arguments: dict[int, tuple[Any, ...]] = {}
+def _decode_nodes(body: dict[str, Any], paths: list[str]) -> tuple[Node, ...]:
+    strings: list[str] = body["strings"]
+    kinds = [_decode_kind(row, strings, body["shapes"]) for row in body["node_kinds"]]
     nodes = []
-    for index, (op, module, distances, shape, place, target, args, *cut) in enumerate(rows):
-        if args not in arguments:
-            arguments[args] = tuple(json.loads(strings[args])) if strings[args] else ()
-        dtype, *sizes = shapes[shape]
-        nodes.append(
-            Node(
-                index=index,
-                op=strings[op],
-                module=paths[module],
-                inputs=tuple(index - distance for distance in distances),
-                arguments=arguments[args],
-                target=strings[target],
-                shape=tuple(sizes),
-                dtype=dtype,
-                place=strings[place],
-                cut=bool(cut),
-            )
-        )
+    module = 0
+    for index, (kind, distance, *rest) in enumerate(body["nodes"]):
+        op, dtype, shape, place, target, arguments, cut = kinds[kind]
+        module += distance
+        inputs = tuple([index - one for one in rest])
+        if op == "parameter":
+            owner = paths[module + rest[0]]
+            target, inputs = f"{owner}.{target}" if owner else target, ()
+        nodes.append(Node(index, op, paths[module], inputs, arguments, target, shape, dtype, place, cut))
     return tuple(nodes)
+
+
+def _decode_kind(row: list[int], strings: list[str], shapes: list[list[Any]]) -> tuple[Any, ...]:
+    op, shape, place, target, arguments, cut = row
+    dtype, *sizes = shapes[shape]
+    given = tuple(json.loads(strings[arguments])) if strings[arguments] else ()
+    return strings[op], dtype, tuple(sizes), strings[place], strings[target], given, bool(cut)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 Answer: TypeAlias = Literal["yes", "no", "unknown"]
 InitValue: TypeAlias = Literal["zero", "constant", "identity", "random", "loaded", "unknown"]
@@ -136,6 +136,30 @@ class Node:
     cut: bool = False  # ran under no_grad, or detaches: no gradient passes
 
 
+class LazyNodes(Sequence[Node]):
+    """The ops of a file, decoded when the first is asked for: most plans need the facts only."""
+
+    def __init__(self, decode: Callable[[], tuple[Node, ...]]) -> None:
+        self._decode = decode
+
+    @cached_property
+    def _all(self) -> tuple[Node, ...]:
+        return self._decode()
+
+    @overload
+    def __getitem__(self, index: int) -> Node: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Node, ...]: ...
+    def __getitem__(self, index: int | slice) -> Node | tuple[Node, ...]:
+        return self._all[index]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._all)
+
+
 @dataclass(frozen=True)
 class Header:
     """Where a graph came from. `model` and `settings` are the spec's, as text; `versions` by package."""
@@ -152,7 +176,7 @@ class Graph:
 
     header: Header
     modules: Mapping[str, Module]
-    nodes: tuple[Node, ...]
+    nodes: Sequence[Node]
 
     def __getitem__(self, path: str) -> Module:
         return self.modules[path]

@@ -80,7 +80,7 @@ def test_a_graph_survives_its_file(tmp_path: Path, graph: Graph) -> None:
     write_graph(graph, path)
     again = read_graph(path)
     assert dict(again.modules) == dict(graph.modules)
-    assert again.nodes == graph.nodes
+    assert tuple(again.nodes) == graph.nodes
     assert again.header == graph.header
     assert again.fingerprint == graph.fingerprint
     json.loads(path.read_text(encoding="utf-8"))  # one JSON object, for those who read it otherwise
