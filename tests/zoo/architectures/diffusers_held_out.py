@@ -1,4 +1,4 @@
-"""Diffusion models of diffusers that the rules were not written on; each small, with real weights on CPU."""
+"""Image models of diffusers that the rules were not written on; each small, with real weights on CPU."""
 
 from __future__ import annotations
 
@@ -32,35 +32,6 @@ def auraflow() -> Built:
     return model, inputs
 
 
-@architecture("diffusers_held_out/cogvideox", held_out=True)
-def cogvideox() -> Built:
-    """diffusers/models/transformers/cogvideox_transformer_3d.py: version 1.5 from images, one norm for both streams"""
-    from diffusers import CogVideoXTransformer3DModel
-
-    model = CogVideoXTransformer3DModel(
-        num_attention_heads=3,
-        attention_head_dim=16,
-        in_channels=5,
-        out_channels=6,
-        time_embed_dim=20,
-        ofs_embed_dim=20,
-        text_embed_dim=28,
-        num_layers=2,
-        patch_size=2,
-        patch_size_t=2,
-        use_rotary_positional_embeddings=True,
-    )
-    angles = torch.rand(12, 16)
-    inputs = {
-        "hidden_states": torch.randn(2, 4, 5, 4, 6),
-        "encoder_hidden_states": torch.randn(2, 7, 28),
-        "timestep": torch.tensor([3, 9]),
-        "ofs": torch.tensor([2.0, 2.0]),
-        "image_rotary_emb": (angles.cos(), angles.sin()),
-    }
-    return model, inputs
-
-
 @architecture("diffusers_held_out/lumina2", held_out=True)
 def lumina2() -> Built:
     """diffusers/models/transformers/transformer_lumina2.py: gates with tanh, norms before and after each branch"""
@@ -88,92 +59,9 @@ def lumina2() -> Built:
     return model, inputs
 
 
-@architecture("diffusers_held_out/hunyuan_video", held_out=True)
-def hunyuan_video() -> Built:
-    """diffusers/models/transformers/transformer_hunyuan_video.py: a gated text refiner, double and single streams"""
-    from diffusers import HunyuanVideoTransformer3DModel
-
-    model = HunyuanVideoTransformer3DModel(
-        in_channels=5,
-        out_channels=5,
-        num_attention_heads=3,
-        attention_head_dim=16,
-        num_layers=2,
-        num_single_layers=2,
-        num_refiner_layers=2,
-        mlp_ratio=3.0,
-        text_embed_dim=28,
-        pooled_projection_dim=20,
-        rope_axes_dim=(4, 6, 6),
-    )
-    mask = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0]])
-    inputs = {
-        "hidden_states": torch.randn(2, 5, 3, 4, 6),
-        "timestep": torch.tensor([3, 9]),
-        "encoder_hidden_states": torch.randn(2, 7, 28),
-        "encoder_attention_mask": mask,
-        "pooled_projections": torch.randn(2, 20),
-        "guidance": torch.tensor([6.0, 6.0]),
-    }
-    return model, inputs
-
-
-@architecture("diffusers_held_out/mochi", held_out=True)
-def mochi() -> Built:
-    """diffusers/models/transformers/transformer_mochi.py: gates scale a norm after the branch; text only read last"""
-    from diffusers import MochiTransformer3DModel
-
-    model = MochiTransformer3DModel(
-        num_attention_heads=3,
-        attention_head_dim=16,
-        num_layers=2,
-        pooled_projection_dim=20,
-        in_channels=5,
-        text_embed_dim=40,
-        time_embed_dim=24,
-    )
-    mask = torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0]])
-    inputs = {
-        "hidden_states": torch.randn(2, 5, 3, 4, 6),
-        "encoder_hidden_states": torch.randn(2, 7, 40),
-        "timestep": torch.tensor([3, 9]),
-        "encoder_attention_mask": mask,
-    }
-    return model, inputs
-
-
-@architecture("diffusers_held_out/stable_audio", held_out=True)
-def stable_audio() -> Built:
-    """diffusers/models/transformers/stable_audio_transformer.py: time and global features are a token, no modulation"""
-    from diffusers import StableAudioDiTModel
-
-    model = StableAudioDiTModel(
-        sample_size=11,
-        in_channels=6,
-        num_layers=2,
-        attention_head_dim=12,
-        num_attention_heads=4,
-        num_key_value_attention_heads=2,
-        out_channels=6,
-        cross_attention_dim=24,
-        time_proj_dim=16,
-        global_states_input_dim=20,
-        cross_attention_input_dim=28,
-    )
-    angles = torch.rand(12, 6)
-    inputs = {
-        "hidden_states": torch.randn(2, 6, 11),
-        "timestep": torch.tensor([0.2, 0.6]),
-        "encoder_hidden_states": torch.randn(2, 7, 28),
-        "global_hidden_states": torch.randn(2, 1, 20),
-        "rotary_embedding": (angles.cos(), angles.sin()),
-    }
-    return model, inputs
-
-
 @architecture("diffusers_held_out/qwen_image", held_out=True)
 def qwen_image() -> Built:
-    """diffusers/models/transformers/transformer_qwenimage.py: edited images get the modulation of time zero per token"""
+    """diffusers/models/transformers/transformer_qwenimage.py: edited images are modulated as at time zero"""
     from diffusers import QwenImageTransformer2DModel
 
     model = QwenImageTransformer2DModel(
@@ -246,32 +134,6 @@ def chroma() -> Built:
         "timestep": torch.tensor([0.2, 0.6]),
         "img_ids": torch.randint(0, 8, (10, 3)),
         "txt_ids": torch.randint(0, 8, (7, 3)),
-    }
-    return model, inputs
-
-
-@architecture("diffusers_held_out/cosmos", held_out=True)
-def cosmos() -> Built:
-    """diffusers/models/transformers/transformer_cosmos.py: low-rank AdaLN summed with a shared one, time per frame"""
-    from diffusers import CosmosTransformer3DModel
-
-    model = CosmosTransformer3DModel(
-        in_channels=5,
-        out_channels=5,
-        num_attention_heads=3,
-        attention_head_dim=16,
-        num_layers=2,
-        mlp_ratio=3.0,
-        text_embed_dim=28,
-        adaln_lora_dim=10,
-        max_size=(8, 16, 16),
-        concat_padding_mask=False,
-    )
-    inputs = {
-        "hidden_states": torch.randn(2, 5, 3, 4, 6),
-        "timestep": torch.rand(2, 1, 3, 1, 1),
-        "encoder_hidden_states": torch.randn(2, 7, 28),
-        "fps": 16,
     }
     return model, inputs
 
@@ -382,5 +244,37 @@ def unet() -> Built:
         "timestep": torch.tensor([3, 9]),
         "encoder_hidden_states": torch.randn(2, 7, 28),
         "added_cond_kwargs": {"text_embeds": torch.randn(2, 20), "time_ids": torch.rand(2, 6)},
+    }
+    return model, inputs
+
+
+@architecture("diffusers_held_out/omnigen", held_out=True)
+def omnigen() -> Built:
+    """diffusers/models/transformers/transformer_omnigen.py: time as a token and in the last norm"""
+    from diffusers import OmniGenTransformer2DModel
+
+    model = OmniGenTransformer2DModel(
+        in_channels=5,
+        hidden_size=48,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=80,
+        num_layers=2,
+        pad_token_id=0,
+        vocab_size=36,
+        max_position_embeddings=256,
+        original_max_position_embeddings=64,
+        rope_scaling={"short_factor": [1.0] * 6, "long_factor": [1.5] * 6},
+        pos_embed_max_size=12,
+        time_step_dim=20,
+    )
+    inputs = {
+        "hidden_states": torch.randn(2, 5, 4, 6),
+        "timestep": torch.tensor([0.2, 0.6]),
+        "input_ids": torch.randint(0, 36, (2, 9)),
+        "input_img_latents": [torch.randn(1, 5, 4, 4), torch.randn(1, 5, 2, 6)],
+        "input_image_sizes": {0: [[1, 5]], 1: [[3, 6]]},
+        "attention_mask": torch.ones(2, 16, 16).tril(),
+        "position_ids": torch.arange(16).repeat(2, 1),
     }
     return model, inputs
