@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,8 +40,8 @@ _DTYPES = {
 NEEDS_VALUES: tuple[type[Exception], ...] = (DataDependentOutputException, DynamicOutputShapeException)
 
 
-def build_model(spec: LoadedSpec, *, weights: Path | None = None, seed: int = 0) -> torch.nn.Module:
-    """The spec's model on the CPU, with the weights of a safetensors file if one is given.
+def build_model(spec: LoadedSpec, *, weights: Path | Sequence[Path] | None = None, seed: int = 0) -> torch.nn.Module:
+    """The spec's model on the CPU, with the weights of a checkpoint if one is given, mapped as the spec says.
 
     What the model draws at random comes from `seed`, so that `verify`, a run, its resumption and its export all
     build the same model. Raises SurgeryError as `construct` and `load_weights` do.
@@ -50,7 +50,7 @@ def build_model(spec: LoadedSpec, *, weights: Path | None = None, seed: int = 0)
         torch.manual_seed(seed)
         model = construct(spec)
     if weights:
-        load_weights(model, weights)
+        load_weights(model, weights, spec.tree.weights)
     return model
 
 

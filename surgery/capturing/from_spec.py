@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -19,12 +20,13 @@ from surgery.planning.signature import model_signature
 LARGEST_BUILT = 4 * 2**30  # bytes of parameters that are built for real where fake tensors will not do
 
 
-def capture_spec(spec: LoadedSpec) -> Graph:
+def capture_spec(spec: LoadedSpec, *, on_built: Callable[[torch.nn.Module], None] = lambda model: None) -> Graph:
     """Build the spec's model on fake tensors, at full size and without memory, and record its example call.
 
     Watching the construction gives every parameter's init with the line that made it. A model whose code needs
-    values, or does not run on fake tensors, is built and run for real if it is small enough. Raises SurgeryError:
-    E0107, E0507, E0508 and what `load` raises.
+    values, or does not run on fake tensors, is built and run for real if it is small enough. `on_built` looks at the
+    model before it runs; what it raises stops the capture. Raises SurgeryError: E0107, E0507, E0508 and what `load`
+    raises.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     made = InitRecorder(mode)
@@ -32,21 +34,23 @@ def capture_spec(spec: LoadedSpec) -> Graph:
         with mode, made:
             model = construct(spec)
     except NEEDS_VALUES:
-        return _capture_built(spec)
+        return _capture_built(spec, on_built)
+    on_built(model)
     args, kwargs = as_fake(example_inputs(spec), mode)
     try:
         recorder = record_fake_model(model, args, kwargs, mode)
     except SurgeryError as error:
         if sum(p.numel() * p.element_size() for p in model.parameters()) <= LARGEST_BUILT:
-            return _capture_built(spec)
+            return _capture_built(spec, on_built)
         raise _at_inputs(error, spec) from error
     return graph_of(model, recorder, made.of, header_of(spec, model))
 
 
-def _capture_built(spec: LoadedSpec) -> Graph:
+def _capture_built(spec: LoadedSpec, on_built: Callable[[torch.nn.Module], None]) -> Graph:
     made = InitRecorder()
     with made:
         model = construct(spec)
+    on_built(model)
     try:
         recorder = record_live_model(model, *example_inputs(spec))
     except SurgeryError as error:

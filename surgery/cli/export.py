@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery.cli.capture import WEIGHTS_HELP
 from surgery.diagnostics import Diagnostic, SurgeryError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--spec", metavar="F.surg", help="the spec, where it is not at the path that the run's plan has"
     )
-    parser.add_argument("--weights", metavar="FILE", type=Path, help="safetensors file with the base model's weights")
+    parser.add_argument("--weights", metavar="FILE", type=Path, action="append", help=WEIGHTS_HELP)
     parser.set_defaults(run=run)
 
 
@@ -93,7 +94,7 @@ def _spec_path(given: str | None, plan: Plan) -> str:
     return path
 
 
-def _base_model(spec: LoadedSpec, weights: Path | None, *, needed: bool) -> nn.Module:
+def _base_model(spec: LoadedSpec, weights: list[Path] | None, *, needed: bool) -> nn.Module:
     """The base model. Where its weights are `needed`, none given and those it is built with random: E0513."""
     import torch
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
+from surgery.cli.capture import WEIGHTS_HELP
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError, render
 from surgery.training.config import TrainConfig
 
@@ -47,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("spec", metavar="F.surg", help="the spec; it names the model")
     parser.add_argument("--task", required=True, metavar="MOD:FACTORY", help="function that returns the task")
-    parser.add_argument("--weights", metavar="FILE", help="safetensors file with the model's weights")
+    parser.add_argument("--weights", metavar="FILE", type=Path, action="append", help=WEIGHTS_HELP)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a param of the spec")
     parser.add_argument("--graph", metavar="FILE", help="graph file to plan on; default: the spec's")
     parser.add_argument("--no-lock", action="store_true", help="train even if the plan differs from F.surg.lock")
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 
     allow_local_modules()
     task = load_task(args.task)
-    model = build_model(spec, weights=Path(args.weights) if args.weights else None)
+    model = build_model(spec, weights=args.weights)
     result = train(model, plan, task, config)
     if PartialState().is_main_process:
         print(result.summary)

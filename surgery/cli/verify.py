@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from surgery.cli.capture import WEIGHTS_HELP
 from surgery.cli.plan import add_spec_arguments, planned_from, show_diagnostics
 from surgery.diagnostics import render
 
@@ -32,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_spec_arguments(parser)
-    parser.add_argument("--weights", metavar="FILE", type=Path, help="safetensors file with the model's weights")
+    parser.add_argument("--weights", metavar="FILE", type=Path, action="append", help=WEIGHTS_HELP)
     parser.set_defaults(run=run)
 
 

@@ -98,6 +98,7 @@ CODES: dict[str, Code] = {
         "E0515": "training cannot start",
         "E0516": "training stopped",
         "E0517": "weights do not fit the model",
+        "E0518": "mapping does not fit the checkpoint",
         # Lints
         "W0901": "target without expect",
         "W0902": "LoHa rank above the square root of the width",

@@ -41,6 +41,25 @@ class Builder(SelectorBuilder):
             return tree.Inputs((), self.reference(given), self.span(node))
         return tree.Inputs(self.settings(given), None, self.span(node))
 
+    def _weights(self, node: ParseTree) -> tree.Weights:
+        parts = cast("list[ParseTree]", node.children)
+        if not parts:
+            help = 'say what the checkpoint calls them: `"ema_model.**" -> "**"`, or remove the statement'
+            self.found.add(Diagnostic("E0107", "`weights` maps no key", self.span(node), helps=(help,)))
+        return tree.Weights(
+            tuple(self._rename(part) for part in parts if part.data == "rename"),
+            tuple(self._ignore(part) for part in parts if part.data == "ignore"),
+            self.span(node),
+        )
+
+    def _rename(self, node: ParseTree) -> tree.Rename:
+        theirs, ours = cast("tuple[Token, Token]", node.children)
+        return tree.Rename(self.text(theirs), self.text(ours), self.span(node))
+
+    def _ignore(self, node: ParseTree) -> tree.Ignore:
+        *keys, because = cast("list[Any]", node.children)
+        return tree.Ignore(tuple(map(self.text, keys)), self._because(because), self.span(node))
+
     def _let(self, node: ParseTree) -> tree.Let:
         name, value, expect = cast("Any", node.children)
         return tree.Let(self.word(name), self.set(value), self._expect(expect), self.span(node))

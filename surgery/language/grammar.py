@@ -13,6 +13,7 @@ STATEMENTS = (
     "graph",
     "model",
     "inputs",
+    "weights",
     "let",
     "never",
     "exclude",

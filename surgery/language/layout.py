@@ -7,7 +7,7 @@ import re
 from surgery.language.tokens import CLOSERS, OPENERS, Piece
 
 WIDTH = 120
-_PARTS = {"SELECT", "EXCEPT", "EXPECT"}
+_PARTS = {"SELECT", "EXCEPT", "EXPECT", "IGNORE"}
 _CLAUSES = {"BECAUSE", "EXPECT"}
 _OPERANDS = {"NAME", "NUMBER", "SIZE", "SHARE", "TEXT", "TRUE", "FALSE", "NONE", "REFERENCE", "RPAR", "RSQB"}
 _CALLED = {"NAME", "JSON", "COUNT", "WHERE"}
@@ -101,15 +101,18 @@ class Layout:
         """Whether a setting, a limit or a part of a body starts here."""
         if not self._is_in_braces():
             return False
-        type = self.pieces[index].type
-        return type in _PARTS or type == "KEY" or (type == "NAME" and self._after(index) in ("LIMIT", "LBRACE"))
+        type, after = self.pieces[index].type, self._after(index)
+        is_rename = type == "TEXT" and after == "ARROW"
+        return type in _PARTS or type == "KEY" or (type == "NAME" and after in ("LIMIT", "LBRACE")) or is_rename
 
     def _is_part(self, index: int) -> bool:
         """Whether a part of a body starts here: each has a line of its own in an opened one."""
-        return self._starts_item(index) and (self.pieces[index].type in _PARTS or self._after(index) == "LBRACE")
+        is_part = self.pieces[index].type in _PARTS or self._after(index) in ("LBRACE", "ARROW")
+        return self._starts_item(index) and is_part
 
     def _is_clause(self, index: int) -> bool:
-        return not self.brackets and self.pieces[index].type in _CLAUSES
+        type = self.pieces[index].type
+        return type == "BECAUSE" or (type in _CLAUSES and not self.brackets)
 
     # --- where it goes
 

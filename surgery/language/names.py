@@ -18,6 +18,7 @@ _SINGLE = {
     tree.GraphFile: "graph",
     tree.Model: "model",
     tree.Inputs: "inputs",
+    tree.Weights: "weights",
     tree.Budget: "budget",
 }
 
@@ -55,6 +56,9 @@ def _check_doubles(spec: tree.Spec, found: Diagnostics) -> None:
         "a spec has one `{}` statement",
         found,
     )
+    if spec.weights:
+        theirs = (rename.theirs for rename in spec.weights.renames)
+        _only_once((tree.Word(text.value, text.span) for text in theirs), "`{}` is mapped twice", found)
     for node in walk(spec):
         settings: tuple[tree.Setting, ...] = getattr(node, "settings", getattr(node, "limits", ()))
         _only_once((setting.name for setting in settings), "`{}` is set twice", found)

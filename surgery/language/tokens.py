@@ -76,7 +76,8 @@ def _without_commas(found: list[Piece]) -> list[Piece]:
             opened.append(piece.type)
         elif piece.type in CLOSERS:
             opened.pop()
-        if piece.type == "COMMA" and (opened[-1:] == ["LBRACE"] or following.type in CLOSERS):
+        between_settings = opened[-1:] == ["LBRACE"] and following.type != "TEXT"
+        if piece.type == "COMMA" and (between_settings or following.type in CLOSERS):
             _give_way(piece, kept[-1], following)
         else:
             kept.append(piece)

@@ -67,6 +67,17 @@ def findings(body: str) -> tuple[Diagnostic, ...]:
         ("never index(all, all)", "E0105", "all"),
         ("never path(all)", "E0105", "all"),
         ('never path("a") & path("b..c")', "E0009", "."),
+        ('weights { ignore "a..b" }', "E0009", "."),
+        ('weights { ignore "{a,b}" }', "E0009", '"{a,b}"'),
+        ('weights { "a.[0:3]" -> "b" }', "E0009", '"a.[0:3]"'),
+        ('weights { "**.a.**" -> "**" }', "E0009", '"**.a.**"'),
+        ('weights { "a*b*" -> "c*d*" }', "E0009", '"a*b*"'),
+        ('weights { "a.**" -> "*" }', "E0009", '"*"'),
+        ('weights { "*.**" -> "**.*" }', "E0009", '"**.*"'),
+        ('weights { "a" -> "**" }', "E0009", '"**"'),
+        ("weights {}", "E0107", "weights {}"),
+        ('weights { "a" -> "b" "a" -> "c" }', "E0104", '"a"'),
+        ('weights { ignore "a" } weights { ignore "b" }', "E0104", 'weights { ignore "b" }'),
     ],
 )
 def test_refused(body: str, code: str, marked: str) -> None:

@@ -43,6 +43,10 @@ def test_what_is_formatted_stays_as_it_is(name: str) -> None:
         ("model m:C{}", "model m:C {}"),
         ("budget{adapter<=20MB,trainable< 1 %}", "budget { adapter <= 20 MB  trainable < 1% }"),
         ("checkpoint a{every=2}", "checkpoint a { every = 2 }"),
+        (
+            'weights{"a.**"->"**" ignore"b" , "c"because"d"}',
+            'weights { "a.**" -> "**"  ignore "b", "c"  because "d" }',
+        ),
     ],
 )
 def test_spacing(text: str, layout: str) -> None:

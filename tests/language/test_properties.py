@@ -88,11 +88,16 @@ blocks = st.lists(
 parts = st.permutations(
     [["select", "all"], ["except", "tied"], ["expect", "3"], ["lora", "{", "r", "=", "8", "}"]]
 ).map(lambda items: ["{", *(token for item in items for token in item), "}"])
+renames = joined(st.sampled_from(['"a.**"', '"b.*"']), "->", st.sampled_from(['"**"', '"c.*"']))
+ignores = joined("ignore", separated(joined(strings), ","), st.one_of(because, st.just([])))
 statements = st.one_of(
     joined("param", names, ":", "int", "=", values),
     joined("graph", strings),
     joined("model", "pkg.mod:Name", st.one_of(blocks, st.just([]))),
     joined("inputs", st.one_of(blocks, joined("pkg.mod:make"))),
+    joined(
+        "weights", "{", separated(st.one_of(renames, ignores), "", 0).map(lambda tokens: [*filter(None, tokens)]), "}"
+    ),
     joined("let", names, "=", sets, st.one_of(expects, st.just([]))),
     joined(st.sampled_from(["never", "exclude"]), sets, st.one_of(because, expects, joined(because, expects))),
     joined("assume", "init", "(", "zero", ")", "=", sets, because),

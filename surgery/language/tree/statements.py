@@ -56,6 +56,33 @@ class Inputs(Node):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class Rename(Node):
+    """`"ema_model.transformer.**" -> "**"`: what a checkpoint calls a key, and what the model calls it."""
+
+    theirs: Text
+    ours: Text
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Ignore(Node):
+    """`ignore "initted", "step"`: keys of a checkpoint that are none of the model's."""
+
+    keys: tuple[Text, ...]
+    because: Text | None
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Weights(Node):
+    """`weights { ... }`: how the keys of a checkpoint are mapped to those of the model."""
+
+    renames: tuple[Rename, ...]
+    ignores: tuple[Ignore, ...]
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Expect(Node):
     """`expect 22`, `expect 66..88` (operator `..`, both ends included), `expect >= 4`."""
 
@@ -149,7 +176,8 @@ class Budget(Node):
 
 
 Statement: TypeAlias = (
-    "Param | GraphFile | Model | Inputs | Let | Never | Exclude | Assume | Target | Train | Checkpoint | Budget"
+    "Param | GraphFile | Model | Inputs | Weights | Let | Never | Exclude | Assume | Target | Train | Checkpoint"
+    " | Budget"
 )
 
 
@@ -208,3 +236,7 @@ class Spec(Node):
     @property
     def inputs(self) -> Inputs | None:
         return next((s for s in self.statements if isinstance(s, Inputs)), None)
+
+    @property
+    def weights(self) -> Weights | None:
+        return next((s for s in self.statements if isinstance(s, Weights)), None)
