@@ -115,7 +115,7 @@ def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
         return []
     found: list[torch.fx.Node] = []
     torch.fx.map_arg((node.args, node.kwargs), lambda source: found.append(source))
-    return found
+    return found[:1] if node.meta["name"] in ops.AS else found
 
 
 def _arguments(node: torch.fx.Node) -> tuple[Any, ...]:

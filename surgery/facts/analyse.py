@@ -71,7 +71,7 @@ def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
     inner = {path for path, roles in found.items() if any(role.startswith(_INNER) for role in roles)}
     note(modulation.roles())
     note(input_roles(flow, residuals.all, modulation.conditioning, inner))
-    note(output_roles(flow, inner))
+    note(output_roles(flow, residuals.all, inner))
     note(norm_roles(flow))
-    note(router_roles(flow))
+    note(router_roles(flow, {path for path, roles in found.items() if "feedforward_out" in roles}))
     return {path: {role: roles[role] for role in ROLES if role in roles} for path, roles in found.items()}

@@ -22,7 +22,7 @@ _MULTI_HEAD_ROLES = {
     "out_proj_weight": "attention_output",
 }
 # Between the product of query and key and its softmax: scales, masks, biases, soft caps.
-_ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | {"tanh", "where", "masked_fill", "maximum", "max"}
+_ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.CONCATENATIONS | {"tanh", "where", "maximum"}
 
 
 # Between a projection and the attention that it feeds: rotations, norms written out or fused, no activation.
@@ -160,7 +160,7 @@ class Attentions:
         return {node}
 
     def _out_of(self, result: int) -> Iterator[tuple[int, list[int]]]:
-        """The first projections that read an attention's result, past shapes, norms and gates."""
+        """The first projections that read an attention's result, past shapes, norms, gates and sums of several."""
         waiting: list[tuple[int, list[int]]] = [(result, [])]
         seen = {result}
         while waiting:
@@ -172,8 +172,18 @@ class Attentions:
                 op = self.flow.op(user)
                 if user in self.flow.projections:
                     yield user, [*way, user]
-                elif op in _AFTER or (op in ops.SUMS and len(self._features(user)) < 2):
+                elif op in _AFTER or (op in ops.SUMS and all(map(self._is_result, self._features(user)))):
                     waiting.append((user, [*way, user]))
+
+    def _is_result(self, node: int) -> bool:
+        """Whether a node is an attention's result, but for its shape: of several, the sum is one too."""
+        while self.flow.op(node) in ops.SHAPE and len(self.flow.data(node)) == 1:
+            node = self.flow.data(node)[0]
+        return node in self._results
+
+    @cached_property
+    def _results(self) -> set[int]:
+        return {attention.result for attention in self.all}
 
     def _multi_head(self) -> Iterator[tuple[str, str, str]]:
         """`multi_head_attention_forward` is handed all weights: `nn.MultiheadAttention` and what copies it."""

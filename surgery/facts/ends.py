@@ -8,7 +8,7 @@ from surgery.facts import ops
 from surgery.facts.flow import Flow
 
 # From an input to its first projection. A sine or cosine encodes a position or a time, not content.
-_BEFORE = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | {"where", "one_hot", "remainder"}
+_BEFORE = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | ops.NORMS | {"where", "one_hot", "remainder"}
 _AFTER = ops.SHAPE | ops.ACTIVATIONS | ops.UNARY | ops.JOINS
 
 
@@ -39,15 +39,25 @@ def _first_projections(flow: Flow, start: int, streams: Collection[int]) -> list
             seen.add(user)
             if user in flow.projections:
                 found.append(user)
-            elif flow.op(user) in _BEFORE and user not in streams:
-                waiting.append(user)
+            elif flow.op(user) in _BEFORE and not _is_inside_a_layer(flow, user, streams):
+                # A product with a feature is the stream with a mask on it.
+                if flow.op(user) not in ops.PRODUCTS or not any(flow.hidden[s] for s in flow.data(user)):
+                    waiting.append(user)
     return found
 
 
+def _is_inside_a_layer(flow: Flow, add: int, streams: Collection[int]) -> bool:
+    """Whether a node joins a branch to the stream within the layers, and not before or after them."""
+    return add in streams and flow.in_block(flow.nodes[add].module)
+
+
 def _counts(flow: Flow, projection: int) -> bool:
-    """Whether a table is the content's own: not one of positions or types that is added to a larger table."""
+    """Whether a projection is the content's own.
+
+    Not one whose sines and cosines encode a time, nor a table of positions or types that is added to a larger one.
+    """
     if flow.op(projection) != "embedding":
-        return True
+        return not _is_turned_into_waves(flow, projection)
     rows = _rows(flow, projection)
     node, seen = projection, set()
     while True:
@@ -59,6 +69,18 @@ def _counts(flow: Flow, projection: int) -> bool:
         if any(_rows(flow, other) > rows for other in others):
             return False
         node = adds[0]
+
+
+def _is_turned_into_waves(flow: Flow, projection: int) -> bool:
+    """Whether only sines and cosines of a projection's result are used: random Fourier features."""
+    waiting, found = [projection], set()
+    while waiting:
+        for user in flow.users[waiting.pop()]:
+            if flow.op(user) in ops.SHAPE | ops.PRODUCTS | ops.SUMS and len(flow.data(user)) == 1:
+                waiting.append(user)
+            else:
+                found.add(flow.op(user))
+    return bool(found) and found <= {"sin", "cos"}
 
 
 def _tables(flow: Flow, node: int) -> list[int]:
@@ -75,8 +97,11 @@ def _rows(flow: Flow, projection: int) -> int:
     return sizes[0][0] if sizes and sizes[0] else 0
 
 
-def output_roles(flow: Flow, inner: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of output_head; what an attention returns for a cache (`inner`) is none."""
+def output_roles(flow: Flow, streams: Collection[int], inner: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of output_head; what an attention returns for a cache (`inner`) is none.
+
+    A residual add behind the last layer (a convolution that smooths the output) has two of them.
+    """
     waiting = [(node, [node]) for node in flow.outputs]
     seen = set(flow.outputs)
     while waiting:
@@ -87,15 +112,44 @@ def output_roles(flow: Flow, inner: Collection[str]) -> Iterator[tuple[str, str,
                 yield flow.projections[node], "output_head", f"{how} -> output; {flow.place(node)}"
             continue
         data = flow.data(node)
-        elementwise = flow.op(node) in _AFTER or (flow.op(node) in ops.SUMS | ops.PRODUCTS and len(data) == 1)
+        op = flow.op(node)
+        elementwise = op in _AFTER or (op in ops.SUMS | ops.PRODUCTS and len(data) == 1)
+        elementwise |= node in streams and not _is_inside_a_layer(flow, node, streams)
         for source in data if elementwise else ():
             if source not in seen:
                 seen.add(source)
                 waiting.append((source, [*way, source]))
 
 
-def router_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of router: a projection whose scores a top-k picks experts by."""
+def router_roles(flow: Flow, experts: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of router: a projection whose scores a top-k picks experts by, or weigh a shared one.
+
+    `experts` are the modules that end a feed-forward branch.
+    """
+    yield from _picks(flow)
+    for node in flow.nodes:
+        if node.op == "sigmoid" and node.shape[-1:] == (1,):
+            score = _unshaped(flow, *flow.data(node.index))
+            if score in flow.projections and (product := _weighed(flow, node.index, experts)):
+                yield flow.projections[score], "router", f"{flow.op(score)} -> sigmoid -> mul; {flow.place(product)}"
+
+
+def _weighed(flow: Flow, weight: int, experts: Collection[str]) -> int | None:
+    """The product of a weight with the result of one of `experts`."""
+    for user in flow.users[weight]:
+        others = [_unshaped(flow, source) for source in flow.data(user) if source != weight]
+        if flow.op(user) == "mul" and any(flow.projections.get(other) in experts for other in others):
+            return user
+    return None
+
+
+def _unshaped(flow: Flow, node: int) -> int:
+    while flow.op(node) in ops.SHAPE and len(flow.data(node)) == 1:
+        node = flow.data(node)[0]
+    return node
+
+
+def _picks(flow: Flow) -> Iterator[tuple[str, str, str]]:
     for node in flow.nodes:
         if node.op != "topk":
             continue

@@ -10,7 +10,7 @@ from surgery.facts.flow import Edge, Flow
 from surgery.facts.residual import Residuals
 
 # Between the two layers of a branch: activation, gate, norm, shapes.
-_BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | ops.POOLS | ops.UNARY | {"norm"}
+_BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | ops.POOLS | ops.UNARY
 
 
 def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> Iterator[tuple[str, str, str]]:
@@ -20,9 +20,9 @@ def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> It
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
             yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"
-            if flow.op(last) == ops.MULTI_HEAD:
+            if flow.op(last) == ops.MULTI_HEAD or not flow.in_block(owner) or any(map(flow.is_activation, way)):
                 continue
-            found = _first_layers(flow, flow.data(last), residual.stream)
+            found = _first_layers(flow, flow.data(last), residual.stream, gates)
             if not found or not found.curved:
                 continue
             yield owner, "feedforward_out", f"{path}; {flow.place(last)}"
@@ -39,22 +39,26 @@ class _Layers:
     curved: bool
 
 
-def _first_layers(flow: Flow, nodes: tuple[int, ...], stream: int) -> _Layers | None:
-    """The first layers behind `nodes`, if between them and the stream lie only elementwise ops; else None."""
+def _first_layers(flow: Flow, nodes: tuple[int, ...], stream: int, gates: frozenset[Edge]) -> _Layers | None:
+    """The first layers behind `nodes`, if between them and the stream lie only elementwise ops; else None.
+
+    What enters on one of the `gates` is modulation, and what does not come from the stream is no part of the branch.
+    """
     found = _Layers({}, False)
     for node in nodes:
         if node in flow.projections and not _is_depthwise(flow, node):
-            found.ways[node] = [node]
+            if flow.depends(node, on=stream):
+                found.ways[node] = [node]
             continue
         op = flow.op(node)
-        features = tuple(source for source in flow.data(node) if flow.hidden[source])
+        features = tuple(s for s in flow.data(node) if flow.hidden[s] and (s, node) not in gates)
         if node <= stream or not features:
             return None
-        if op in ops.JOINS:
+        if op in ops.CONCATENATIONS:
             # A fused layer reads several branches side by side; each counts for itself.
-            parts = [part for source in features if (part := _first_layers(flow, (source,), stream))]
+            parts = [part for source in features if (part := _first_layers(flow, (source,), stream, gates))]
         elif op in _BETWEEN or node in flow.projections:
-            parts = [part] if (part := _first_layers(flow, features, stream)) else []
+            parts = [part] if (part := _first_layers(flow, features, stream, gates)) else []
         else:
             return None
         if not parts:

@@ -67,10 +67,11 @@ class Flow:
             return self.multi_head_owners(node).get("out_proj_weight")
         if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
             return None
-        weights = [s for s in node.inputs if self.static[s] and self._from_parameter[s]]
+        # A bias, or several joined to one, has one dimension.
+        weights = [
+            s for s in node.inputs if self.static[s] and self._from_parameter[s] and len(self.nodes[s].shape) > 1
+        ]
         if not weights or all(self.static[source] for source in node.inputs):
-            return None
-        if node.op in ops.PRODUCTS_OF_MATRICES and len(self.nodes[weights[-1]].shape) < 2:
             return None
         owners = {owner for weight in weights for owner in self._owners(weight)}
         return next(iter(owners)) if len(owners) == 1 and node.module not in owners else node.module
@@ -108,15 +109,17 @@ class Flow:
         return {storage: tuple(dict.fromkeys(paths)) for storage, paths in found.items()}
 
     def data(self, index: int) -> tuple[int, ...]:
-        """The inputs of a node that are no weights, masks or tables made of parameters and constants."""
-        return tuple(source for source in self.inputs(index) if not self.static[source])
+        """The inputs of a node that are no weights, masks, positions, or tables made of parameters and constants."""
+        found = tuple(source for source in self.inputs(index) if not self.static[source])
+        return tuple(filter(self.is_float, found)) or found
 
     @cached_property
     def hidden(self) -> list[bool]:
         """Whether a node depends on a projection: is a feature, not a mask or a position."""
         found: list[bool] = []
         for node in self.nodes:
-            found.append(node.index in self.projections or any(found[source] for source in node.inputs))
+            made = node.index in self.projections or any(found[source] for source in node.inputs)
+            found.append(made and self.is_float(node.index))
         return found
 
     def size(self, index: int) -> int:
@@ -125,6 +128,20 @@ class Flow:
 
     def is_float(self, index: int) -> bool:
         return self.nodes[index].dtype.startswith(("float", "bfloat", "complex"))
+
+    def is_activation(self, index: int) -> bool:
+        return self.op(index) in ops.ACTIVATIONS
+
+    def in_block(self, path: str) -> bool:
+        """Whether a module lies in a layer: a numbered module with children, of a family or the only one."""
+        while path and path not in self._layers:
+            path = path.rpartition(".")[0]
+        return bool(path)
+
+    @cached_property
+    def _layers(self) -> set[str]:
+        with_children = {path.rpartition(".")[0] for path in self.graph.modules if path}
+        return {path for path in with_children if path.rpartition(".")[2].isdecimal()}
 
     # --- walks ----------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ from surgery.facts.norms import follows_norm
 
 # What a modulator may pass between its projection and the stream.
 _PASSES = ops.SHAPE | frozenset({"tanh", "sigmoid", "neg", "exp", "softplus"})
+# Several modulators to one.
+_GATHERS = ops.SUMS | ops.CONCATENATIONS | frozenset({"where"})
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,29 @@ class Modulation:
             path = self.flow.path([*self._before(projection), *use.way])
             onto = self.flow.op(self._unshaped(use.stream))
             yield self.flow.projections[projection], "modulation", f"{path}({onto}); {self.flow.place(use.edge[1])}"
-        for node in self.conditioning & self.flow.projections.keys() - self.modulators.keys():
-            by = next((m for m in self.modulators if m in self.flow.forward([node])), node)
-            onto = f"`{self.flow.shown(self.flow.projections[by])}`"
-            yield self.flow.projections[node], "conditioning", f"reaches the output only through modulation, by {onto}"
+        modulating = {self.flow.projections[projection] for projection in self.modulators}
+        for path, nodes in self._work_of_modules().items():
+            if nodes and path not in modulating and nodes <= self.conditioning:
+                after = self.flow.forward(nodes)
+                by = next((self.flow.projections[m] for m in self.modulators if m in after), path)
+                how = f"reaches the output only through modulation, by `{self.flow.shown(by)}`"
+                yield path, "conditioning", how
+
+    def _work_of_modules(self) -> dict[str, set[int]]:
+        """For each module with parameters that are read: the ops that read them or ran in it, and reach the output."""
+        reaching = self.flow.backward(self.flow.outputs)
+        found: dict[str, set[int]] = {}
+        for node in self.flow.nodes:
+            owner, _, name = node.target.rpartition(".") if node.op == "parameter" else ("", "", "")
+            if owner and self.flow.graph.modules[owner].parameter(name):
+                found.setdefault(owner, set()).update(reaching.intersection(self.flow.users[node.index]))
+        for index in reaching:
+            path = self.flow.nodes[index].module
+            while path:
+                if path in found:
+                    found[path].add(index)
+                path = path.rpartition(".")[0]
+        return found
 
     def _before(self, projection: int) -> list[int]:
         """What a projection reads, so that evidence shows `silu -> linear`."""
@@ -118,18 +139,17 @@ class Modulation:
         data = self.flow.data(user)
         if op in _PASSES:
             return set(data) == {node}
-        if op not in ops.SUMS and op not in ops.PRODUCTS:
-            return False
-        # One term: the other is a number or a table of parameters. Two: a sum of modulators.
-        return len(data) == 1 or (op in ops.SUMS and all(map(self._comes_straight_from_projection, data)))
+        if op in ops.PRODUCTS:
+            return len(data) == 1
+        # One term: the other is a number or a table of parameters. Several: a sum of modulators, or a choice.
+        return op in _GATHERS and (len(data) == 1 or all(map(self._comes_straight_from_projections, data)))
 
-    def _comes_straight_from_projection(self, node: int) -> bool:
-        while node not in self.flow.projections:
-            data = self.flow.data(node)
-            if len(data) != 1 or self.flow.op(node) not in ops.SHAPE | ops.SUMS:
-                return False
-            node = data[0]
-        return True
+    def _comes_straight_from_projections(self, node: int) -> bool:
+        if node in self.flow.projections:
+            return True
+        data = self.flow.data(node)
+        passes = self.flow.op(node) in ops.SHAPE | _GATHERS
+        return passes and bool(data) and all(map(self._comes_straight_from_projections, data))
 
     def _use(self, node: int, user: int, way: tuple[int, ...]) -> Use | None:
         """How `user` uses the modulator `node`: None where it is no product or sum with a stream."""
@@ -193,9 +213,9 @@ class Modulation:
         return wrong
 
     def _aligned_reach(self, source: int, counts: frozenset[int], gates: frozenset[Edge]) -> set[int]:
-        """What is computed from those ancestors of a source that have as many positions as the stream."""
+        """What is computed from those ancestors of a source that are features of as many positions as the stream."""
         before = self.flow.backward([source], without=gates)
-        aligned = [n for n in before if self._positions(n) in counts and not self.flow.static[n]]
+        aligned = [n for n in before if self._positions(n) in counts and self.flow.hidden[n]]
         return self.flow.forward(aligned, without=gates)
 
     def _source(self, projection: int) -> int:

@@ -18,8 +18,8 @@ def norms(flow: Flow) -> Mapping[int, int]:
     found = {}
     for node in flow.nodes:
         data = flow.data(node.index)
-        if node.op in ops.NORMS and data:
-            found[node.index] = data[0]
+        if node.op in ops.NORMS and node.inputs:
+            found[node.index] = data[0] if data else node.inputs[0]
         elif node.op in ("mul", "div") and len(node.inputs) == 2:
             for statistic, value in (node.inputs, node.inputs[::-1]):
                 if _is_root_mean_square(flow, statistic, value, divides=node.op == "div"):
@@ -43,7 +43,7 @@ def norm_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of norm."""
     for index in norms(flow):
         node = flow.nodes[index]
-        if node.op != "normalize":
+        if node.op != "normalize" or _leaves_its_module(flow, index):
             how = node.op if node.op in ops.NORMS else f"{node.op}(root of the mean of squares)"
             yield node.module, "norm", f"{how}; {node.place}"
 
@@ -60,4 +60,19 @@ def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: boo
     if not squared or not names & _MEANS:
         return False
     measured = {source for n in inside for source in flow.data(n)}
-    return bool(measured & flow.backward([value], lambda n: n >= min(measured)))
+    return bool(measured & flow.backward([value], lambda n: n >= min(measured, default=0)))
+
+
+def _leaves_its_module(flow: Flow, normalized: int) -> bool:
+    """Whether a module returns what it divided by its length, scaled by parameters: an RMS norm up to a factor.
+
+    Attentions with cosines divide queries and keys by their length too, and multiply them there.
+    """
+    module, waiting = flow.nodes[normalized].module, [normalized]
+    while waiting:
+        for user in flow.users[waiting.pop()]:
+            if flow.nodes[user].module == module:
+                if flow.op(user) not in ops.SHAPE | ops.PRODUCTS | ops.SUMS or len(flow.data(user)) != 1:
+                    return False
+                waiting.append(user)
+    return True

@@ -17,12 +17,14 @@ SHAPE = _names(
     "broadcast_to einops rearrange requires_grad cpu cuda masked_fill masked_select dropout alpha_dropout "
     "feature_dropout dropout1d dropout2d squeeze_copy nan_to_num clamp clip"
 )
-JOINS = _names(
-    "cat concat concatenate stack hstack vstack dstack setitem copy index_put index_copy scatter masked_scatter"
-)
+CONCATENATIONS = _names("cat concat concatenate stack hstack vstack dstack")
+WRITES = _names("setitem copy index_put index_copy scatter masked_scatter slice_scatter select_scatter")
+JOINS = CONCATENATIONS | WRITES
 # Take only shape, dtype and device of their input: no value flows through.
+# Take the values of their first operand; of the others shape, dtype and device only.
+AS = _names("type_as view_as expand_as reshape_as to")
 LIKE = _names("empty_like zeros_like ones_like full_like rand_like randn_like new_empty new_zeros new_ones new_full")
-SUMS = _names("add sub rsub index_add scatter_add")
+SUMS = _names("add sub rsub index_add scatter_add scatter_reduce")
 PRODUCTS = _names("mul div rdiv")
 # One value in, one value out, no parameters.
 ACTIVATIONS = _names(
@@ -32,7 +34,7 @@ ACTIVATIONS = _names(
 UNARY = _names("neg abs exp log sqrt rsqrt pow reciprocal sin cos")
 NORMS = _names("layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm normalize")
 POOLS = _names(
-    "mean sum max amax avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool1d max_pool2d "
+    "mean sum max amax norm linalg_norm linalg_vector_norm std var avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool1d max_pool2d "
     "adaptive_max_pool2d interpolate upsample"
 )
 FUSED_ATTENTION = _names(
@@ -44,7 +46,9 @@ CONVOLUTIONS = _names("conv1d conv2d conv3d conv_transpose1d conv_transpose2d co
 # Multiply an activation with a parameter.
 PROJECTIONS = _names("linear embedding embedding_bag bilinear") | CONVOLUTIONS
 # Multiply two operands: a projection where one of them comes from parameters alone.
-PRODUCTS_OF_MATRICES = _names("matmul mm bmm addmm baddbmm addbmm einsum tensordot mv")
+PRODUCTS_OF_MATRICES = _names(
+    "matmul mm bmm addmm baddbmm addbmm einsum tensordot mv _grouped_mm grouped_mm chain_matmul"
+)
 SOFTMAX = _names("softmax _softmax log_softmax")
 # A random, filled or counted tensor: no input of the model reaches it.
 SOURCES = _names("input parameter constant output")

@@ -61,14 +61,17 @@ def bypassed(modules: Mapping[str, Module], flow: Flow) -> dict[str, Fact]:
         if node.op != "parameter":
             continue
         owner, _, name = node.target.rpartition(".")
-        if owner not in modules or owner in found or not modules[owner].parameter(name):
+        if owner not in modules or not modules[owner].parameter(name):
             continue  # a buffer, such as the position ids that a parent looks up, is nothing an adapter changes
         holders = flow.holders(node.target)
+        # A tied module that is called itself is not gone around, though its weight is read elsewhere too.
+        around = [h for h in holders if not modules[h].calls and h not in found]
         for user in map(flow.nodes.__getitem__, flow.users[node.index]):
-            if user.op != "output" and not any(user.module == h or is_inside(user.module, h) for h in holders):
-                where = f"`{flow.shown(user.module)}`" if user.module else "the model itself"
-                found[owner] = Fact("yes", f"`{name}` is read by {user.op} in the forward of {where}; {user.place}")
-                break
+            inside = any(user.module == h or is_inside(user.module, h) for h in holders)
+            for path in around if inside else holders:
+                if user.op != "output" and path not in found:
+                    where = f"`{flow.shown(user.module)}`" if user.module else "the model itself"
+                    found[path] = Fact("yes", f"`{name}` is read by {user.op} in the forward of {where}; {user.place}")
     return found
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
 from surgery.facts.norms import norms
+
+
+_IN_PARALLEL = 4  # branches that leave a stream at one place and are added to it one after the other
 
 
 @dataclass(frozen=True)
@@ -28,34 +32,85 @@ class Residuals:
     @cached_property
     def all(self) -> dict[int, Residual]:
         """Residual adds by the add's node."""
-        found = {}
+        found: dict[int, Residual] = {}
         for node in self.flow.nodes:
-            if node.op in ("add", "sub") and (residual := self._residual(node.index)):
+            if node.op in ("add", "sub") and (residual := self._residual(node.index, found)):
                 found[node.index] = residual
         return found
 
-    def _residual(self, add: int) -> Residual | None:
+    def _residual(self, add: int, before: Mapping[int, Residual]) -> Residual | None:
         data = self.flow.data(add)
-        if len(data) != 2:
+        if len(data) != 2 or data[0] == data[1]:
             return None
-        early, late = sorted(data)
-        stream = self._as_stream(early)
-        if not self.flow.depends(late, on=stream) or late == early:
-            return None
-        # The branch has to have learnt something: `q * cos + rotated(q) * sin` has no projection inside.
-        inside = self.flow.backward([late], lambda node: node > stream)
-        if not any(node in self.flow.projections for node in inside):
-            return None
-        return Residual(add, early, late)
+        for early, branch in (sorted(data), sorted(data, reverse=True)):
+            for stream in self._streams(early, branch, before):
+                if self._is_branch(branch, stream):
+                    return Residual(add, stream, branch)
+            for stream in self._shortcut(early):
+                if self._is_branch(branch, stream, deep=True):
+                    return Residual(add, stream, branch)
+        return None
 
-    def _as_stream(self, node: int) -> int:
-        """Back over what only reshapes: the branch may have left before it."""
-        while self.flow.op(node) in ops.SHAPE and len(self.flow.data(node)) == 1:
-            node = self.flow.data(node)[0]
+    def _is_branch(self, branch: int, stream: int, *, deep: bool = False) -> bool:
+        """Whether `branch` was computed from `stream`, and has learnt something on the way.
+
+        `q * cos + rotated(q) * sin` has no projection inside. Where `deep`, two in a row are asked for.
+        """
+        if stream == branch or not self.flow.depends(branch, on=stream):
+            return False
+        inside = self.flow.backward([branch], lambda node: node > stream) & self.flow.projections.keys()
+        if not deep:
+            return bool(inside)
+        return any(inside & self.flow.backward(self.flow.data(node), lambda n: n > stream) for node in inside)
+
+    def _streams(self, start: int, branch: int, before: Mapping[int, Residual]) -> Iterator[int]:
+        """Values that `start` is made of, from which a branch may have left: nearest first.
+
+        Before it was reshaped or normalised, before the branches in parallel that were added to it, and, where the
+        two are of one size, before it was cut and joined. A part of a projection's result is no stream.
+        """
+        whole = self.flow.size(start)
+        apart = whole == self.flow.size(branch)
+        waiting, seen, steps = [start], {start}, 0
+        while waiting:
+            node = waiting.pop(0)
+            if node not in self.flow.projections or self.flow.size(node) == whole:
+                yield node
+            if node in before and steps < _IN_PARALLEL:
+                steps += 1
+                following: tuple[int, ...] = (before[node].stream,)
+            else:
+                following = self._made_of(node, apart=apart)
+            fresh = [source for source in following if source not in seen]
+            seen.update(fresh)
+            waiting.extend(fresh)
+
+    def _made_of(self, node: int, *, apart: bool) -> tuple[int, ...]:
+        if node in self.flow.projections:
+            return ()
+        if node in norms(self.flow):
+            return (norms(self.flow)[node],)
+        data = self.flow.data(node)
+        if self.flow.op(node) in ops.SHAPE and len(data) == 1:
+            return data if apart or self.flow.size(node) == self.flow.size(data[0]) else ()
+        return data if apart and self.flow.op(node) in ops.CONCATENATIONS else ()
+
+    def _shortcut(self, node: int) -> tuple[int, ...]:
+        """What a projection on the skip path reads, where a stream changes its width."""
+        node = self._unshaped(node)
+        data = self.flow.data(node) if node in self.flow.projections else ()
+        return (self._unshaped(data[0]),) if len(data) == 1 else ()
+
+    def _unshaped(self, node: int) -> int:
+        """Back over what reshapes all of a value."""
+        while self.flow.op(node) in ops.SHAPE and len(data := self.flow.data(node)) == 1:
+            if self.flow.size(node) != self.flow.size(data[0]):
+                break
+            node = data[0]
         return node
 
     def last_projections(self, branch: int, gates: frozenset[Edge]) -> dict[int, list[int]]:
-        """The projections whose result reaches the end of a branch, through what scales or sums it.
+        """The projections whose result reaches the end of a branch, through what scales, sums or activates it.
 
         Each comes with the way to it. `gates` are the edges on which modulation enters: not followed.
         """
@@ -75,10 +130,10 @@ class Residuals:
 
     def _onward(self, node: int, gates: frozenset[Edge]) -> tuple[int, ...]:
         op = self.flow.op(node)
-        sources = tuple(s for s in self.flow.data(node) if (s, node) not in gates and self.flow.is_float(s))
+        sources = tuple(s for s in self.flow.data(node) if (s, node) not in gates)
         if node in norms(self.flow):
             return (norms(self.flow)[node],)
-        if op in ops.SHAPE or op in ops.PRODUCTS:
+        if op in ops.SHAPE | ops.PRODUCTS | ops.ACTIVATIONS or op == "sum":
             features = tuple(source for source in sources if self.flow.hidden[source])
             if len(features) < 2:
                 return features
