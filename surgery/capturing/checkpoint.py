@@ -50,16 +50,16 @@ class Checkpoint:
     tensors: tuple[StoredTensor, ...]
 
 
-def read_checkpoint(sources: Path | Sequence[Path]) -> Checkpoint:
+def read_checkpoint(sources: Path | str | Sequence[Path | str]) -> Checkpoint:
     """The tensors of safetensors files: each source is one, a folder of them, or the index of shards (`INDEX`).
 
     Raises SurgeryError: E0501 for what cannot be read, is no safetensors file, or was cut short; E0002 for an index
     that is not text.
     """
-    sources = (sources,) if isinstance(sources, Path) else tuple(sources)
-    files = dict.fromkeys(file for source in sources for file in _files(source))
+    paths = [Path(sources)] if isinstance(sources, (str, Path)) else [Path(source) for source in sources]
+    files = dict.fromkeys(file for path in paths for file in _files(path))
     tensors = tuple(tensor for file in files for tensor in _header(file))
-    name = str(sources[0]) + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+    name = str(paths[0]) + (f" and {len(paths) - 1} more" if len(paths) > 1 else "")
     return Checkpoint(name, tensors)
 
 

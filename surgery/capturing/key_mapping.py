@@ -16,7 +16,8 @@ from surgery.planning.words import counted
 _STARTS_SHOWN = 6
 
 Ignores = list[tuple[tree.Text, KeyPattern]]
-Fitting = list[tuple[StoredTensor, list[KeyRename]]]  # the keys that are not ignored, with the renamings they fit
+Names = list[tuple[str, KeyRename]]  # the names that renamings give to one key
+Fitting = list[tuple[StoredTensor, Names]]  # the keys that are not ignored, with theirs
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ def map_keys(checkpoint: Checkpoint, weights: tree.Weights | None, own: Collecti
         taking = [text.value for text, pattern in ignores if pattern.match(tensor.key) is not None]
         ignored.update(taking)
         if not taking:
-            fitting.append((tensor, [rename for rename in renames if rename.of(tensor.key)]))
+            fitting.append((tensor, [(name, rename) for rename in renames if (name := rename.of(tensor.key))]))
     named: dict[str, list[tuple[StoredTensor, Span | None]]] = {}
     for tensor, fits in fitting:
-        name = fits[0].of(tensor.key) if fits else tensor.key
-        named.setdefault(name or "", []).append((tensor, fits[0].written.span if fits else None))
+        name, span = (fits[0][0], fits[0][1].written.span) if fits else (tensor.key, None)
+        named.setdefault(name, []).append((tensor, span))
     found = Diagnostics()
     if any(fits for _, fits in fitting) or not all(tensor.key in own for tensor in checkpoint.tensors):
         found.extend(_idle(checkpoint, fitting, renames, [item for item in ignores if not ignored[item[0].value]]))
@@ -61,10 +62,11 @@ def _idle(
     checkpoint: Checkpoint, fitting: Fitting, renames: Sequence[KeyRename], ignores: Ignores
 ) -> Iterator[Diagnostic]:
     """Complaints about the renamings that no key fits, and about these patterns to ignore, which none fits."""
-    used = {id(rename) for _, fits in fitting for rename in fits}
+    used = {id(rename) for _, fits in fitting for _, rename in fits}
     patterns = [(rename.written.theirs, rename.theirs) for rename in renames if id(rename) not in used]
-    starts = _starts(tensor.key for tensor in checkpoint.tensors)
-    for text, pattern in [*patterns, *ignores]:
+    patterns += ignores
+    starts = _starts(tensor.key for tensor in checkpoint.tensors if patterns)
+    for text, pattern in patterns:
         yield Diagnostic(
             "E0518",
             f'"{text.value}" fits no key of the checkpoint',
@@ -81,7 +83,7 @@ def _starts(keys: Iterator[str]) -> Counter[str]:
     for key in keys:
         names = key.split(".")
         numbered = next((at for at, name in enumerate(names) if name.isdecimal()), len(names))
-        starts.update(".".join(names[:end]) for end in range(1, numbered + 1))
+        starts.update(".".join(names[:end]) for end in range(1, max(numbered, 1) + 1))
     return starts
 
 
@@ -96,16 +98,17 @@ def _nearest(pattern: KeyPattern, starts: Counter[str]) -> str:
 
 def _ambiguous(fitting: Fitting) -> Iterator[Diagnostic]:
     """Complaints about keys that fit several renamings, one for each pair of these."""
-    pairs: dict[tuple[int, int], list[tuple[str, KeyRename, KeyRename]]] = {}
+    pairs: dict[tuple[Span, Span], list[str]] = {}
     for tensor, fits in fitting:
         if len(fits) > 1:
-            pairs.setdefault((id(fits[0]), id(fits[1])), []).append((tensor.key, fits[0], fits[1]))
-    for (key, first, second), *others in pairs.values():
+            (_, first), (_, second), *_ = fits
+            pairs.setdefault((first.written.span, second.written.span), []).append(tensor.key)
+    for (one, other), (key, *others) in pairs.items():
         yield Diagnostic(
             "E0518",
             f"two renamings fit `{key}`" + (f" and {counted(len(others), 'other key')}" * bool(others)),
-            second.written.span,
-            labels=(Label(first.written.span, "fits too"),),
+            other,
+            labels=(Label(one, "fits too"),),
             helps=("narrow one of the two, so that every key fits one; neither the longer nor the later one wins",),
         )
 

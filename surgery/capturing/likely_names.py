@@ -91,13 +91,15 @@ def _nested(one: Names, other: Names) -> bool:
 
 
 def _ignored(left: Iterable[str], fitting: Iterable[str]) -> tuple[str, ...]:
-    """Patterns for the keys left over that fit none of the others; nothing where that takes many."""
+    """Patterns for the keys left over that fit none of the others; nothing where that takes many, or whole blocks."""
     taken = {start for key in fitting for start in _starts(key)}
-    patterns: dict[str, None] = {}
+    groups: dict[str, list[str]] = {}
     for key in sorted(left):
-        start = next((start for start in _starts(key) if start not in taken), key)
-        patterns[start if start == key else f"{start}.**"] = None
-    return tuple(patterns) if len(patterns) <= _MOST_IGNORED else ()
+        groups.setdefault(next((start for start in _starts(key) if start not in taken), key), []).append(key)
+    if any(start.rpartition(".")[2].isdecimal() for start in groups):  # more blocks than the model has
+        return ()
+    patterns = tuple(keys[0] if len(keys) == 1 else f"{start}.**" for start, keys in groups.items())
+    return patterns if len(patterns) <= _MOST_IGNORED else ()
 
 
 def _starts(key: str) -> Iterable[str]:

@@ -93,10 +93,12 @@ class _Comparison:
     def __init__(self, model: torch.nn.Module, checkpoint: Checkpoint, weights: tree.Weights | None) -> None:
         self.checkpoint = checkpoint
         self.weights = weights
-        self.own = {key: value for key, value in model.state_dict().items() if isinstance(value, torch.Tensor)}
+        self.own = {
+            key: value for key, value in model.state_dict(keep_vars=True).items() if isinstance(value, torch.Tensor)
+        }
         self.takes = {**dict(model.named_buffers()), **self.own}  # with the buffers that are never saved
         self.mapped: MappedKeys = map_keys(checkpoint, weights, self.takes.keys())
-        self.found = {key: tensor for key, tensor in self.mapped.tensors.items() if key in self.own}
+        self.found = {key: self.mapped.tensors[key] for key in self.own if key in self.mapped.tensors}
 
     @cached_property
     def _aliases(self) -> dict[str, set[str]]:
@@ -109,7 +111,7 @@ class _Comparison:
 
     def missing(self, found: Collection[str]) -> list[str]:
         """The model's keys that are not found, and not tied to one that is."""
-        return [key for key, aliases in self._aliases.items() if aliases.isdisjoint(found)]
+        return [key for key in self.own if not any(alias in found for alias in self._aliases[key])]
 
     def raise_differences(self) -> None:
         """E0517 with the keys that are missing, unexpected, and of another shape or type."""
