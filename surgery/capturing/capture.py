@@ -21,7 +21,10 @@ from surgery.capturing.convert import modules_of, nodes_of
 from surgery.capturing.initialisation import InitLookup, init_from_value
 from surgery.capturing.known import as_fake, fake_tensor
 from surgery.capturing.recorder import Recorder
+from surgery.capturing.signature import check_call
 from surgery.capturing.stopped import stopped_at
+from surgery.capturing.untaken import untaken_paths
+from surgery.capturing.untouched import left_as_it_was
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.facts import with_facts
 from surgery.graph import Graph, Header
@@ -38,8 +41,9 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[
     Raises SurgeryError (E0508) with what stopped the run, where, and what to try.
     """
     given = kwargs or {}
+    check_call(model, args, given)
     try:
-        with _evaluating(model):
+        with left_as_it_was(model):
             recorder = _record_fake(model, args, given, FakeTensorMode(allow_non_fake_inputs=True))
     except (SurgeryError, DataDependentOutputException, DynamicOutputShapeException) as error:
         # Some ops check more on fake tensors than they need on real ones.
@@ -51,18 +55,20 @@ def capture(model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[
 
 def graph_of(model: torch.nn.Module, recorder: Recorder, init: InitLookup, header: Header) -> Graph:
     """Join a module tree, a recorded run and what is known of its making, and derive the facts."""
-    return with_facts(Graph(header, modules_of(model, recorder.calls, init), nodes_of(recorder.graph)))
+    modules = modules_of(model, recorder.calls, init)
+    untaken = untaken_paths(model, recorder.calls)
+    return with_facts(Graph(header, modules, nodes_of(recorder.graph)), untaken.reads, untaken.switches)
 
 
 def record_live_model(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recorder:
     """Record a call on real tensors, where control flow depends on values. Raises SurgeryError (E0508)."""
-    with _evaluating(model):
+    with left_as_it_was(model):
         return _record(model, args, kwargs)
 
 
 def record_fake_model(model: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], mode: FakeTensorMode) -> Recorder:
     """Record a call of a model whose tensors are fake tensors of `mode` already. Raises SurgeryError (E0508)."""
-    with _evaluating(model), mode:
+    with left_as_it_was(model), mode:
         try:
             return _record(model, args, kwargs, mode)
         except NEEDS_VALUES as error:
@@ -138,18 +144,6 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode for the call: what training mode draws at random would differ from run to run."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _stopped(model: torch.nn.Module, error: Exception) -> SurgeryError:

@@ -143,5 +143,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value if not isinstance(item, torch.fx.Node)]
     if isinstance(value, slice):
-        return ":".join("" if part is None else str(part) for part in (value.start, value.stop, value.step))
+        bounds = (value.start, value.stop, value.step)
+        return ":".join("" if part is None or isinstance(part, torch.fx.Node) else str(part) for part in bounds)
     return None if isinstance(value, (torch.fx.Node, dict)) else str(value).removeprefix("torch.")

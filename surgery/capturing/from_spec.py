@@ -8,10 +8,11 @@ from dataclasses import replace
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from surgery.capturing.build import NEEDS_VALUES, construct, example_inputs
+from surgery.capturing.build import NEEDS_VALUES, Call, construct, example_inputs
 from surgery.capturing.capture import graph_of, record_fake_model, record_live_model, versions_of
 from surgery.capturing.initialisation import InitRecorder
 from surgery.capturing.known import as_fake
+from surgery.capturing.signature import check_call
 from surgery.diagnostics import SurgeryError
 from surgery.graph import Graph, Header
 from surgery.language.spec import LoadedSpec
@@ -35,12 +36,17 @@ def capture_spec(spec: LoadedSpec, *, on_built: Callable[[torch.nn.Module], None
             model = construct(spec)
     except NEEDS_VALUES:
         return _capture_built(spec, on_built)
+    except SurgeryError as error:
+        if not _may_be_built(spec, error):
+            raise
+        return _capture_built(spec, on_built)
     on_built(model)
-    args, kwargs = as_fake(example_inputs(spec), mode)
+    args, kwargs = _example_call(spec, model)
+    args, kwargs = as_fake((args, kwargs), mode)
     try:
         recorder = record_fake_model(model, args, kwargs, mode)
     except SurgeryError as error:
-        if sum(p.numel() * p.element_size() for p in model.parameters()) <= LARGEST_BUILT:
+        if _size(model) <= LARGEST_BUILT:
             return _capture_built(spec, on_built)
         raise _at_inputs(error, spec) from error
     return graph_of(model, recorder, made.of, header_of(spec, model))
@@ -52,10 +58,38 @@ def _capture_built(spec: LoadedSpec, on_built: Callable[[torch.nn.Module], None]
         model = construct(spec)
     on_built(model)
     try:
-        recorder = record_live_model(model, *example_inputs(spec))
+        recorder = record_live_model(model, *_example_call(spec, model))
     except SurgeryError as error:
         raise _at_inputs(error, spec) from error
     return graph_of(model, recorder, made.of, header_of(spec, model))
+
+
+def _may_be_built(spec: LoadedSpec, error: SurgeryError) -> bool:
+    """Whether a model whose construction failed on fake tensors may do better on real ones, and is small enough.
+
+    Some code fills tensors by way of numpy, which fake tensors refuse.
+    """
+    if any(found.code != "E0508" for found in error.diagnostics):
+        return False
+    try:
+        with torch.device("meta"):
+            return _size(construct(spec)) <= LARGEST_BUILT
+    except SurgeryError:
+        return False
+
+
+def _size(model: torch.nn.Module) -> int:
+    """Bytes of a model's parameters."""
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def _example_call(spec: LoadedSpec, model: torch.nn.Module) -> Call:
+    args, kwargs = example_inputs(spec)
+    try:
+        check_call(model, args, kwargs)
+    except SurgeryError as error:
+        raise _at_inputs(error, spec) from None
+    return args, kwargs
 
 
 def _at_inputs(error: SurgeryError, spec: LoadedSpec) -> SurgeryError:

@@ -15,13 +15,16 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.utils._pytree import tree_map_only
 
-from surgery.capturing.positions import with_drawn_positions, with_positions_for_masks
+from surgery.capturing.positions import with_drawn_positions, with_output_size, with_positions_for_masks
 from surgery.capturing.tensors import tensors_of
 
 LARGEST_KNOWN = 2**16  # values; a larger tensor is cheaper fake
 LARGEST_MADE = 2**24  # values of a result
 LARGEST_FLOAT = 2**10  # values of a result of floats
-_SERIES = {"arange", "linspace", "logspace"}
+# What makes tensors of numbers alone, and how large a result of floats is worth knowing.
+_MADE_OF_NUMBERS = dict.fromkeys(("arange", "linspace", "logspace"), LARGEST_KNOWN)
+_MADE_OF_NUMBERS |= dict.fromkeys(("tensor", "as_tensor", "scalar_tensor"), LARGEST_FLOAT)
+_MADE_OF_NUMBERS |= dict.fromkeys(("zeros", "ones", "full", "empty"), 0)
 # Its kernel for fake tensors takes bfloat16 only; those for real ones take float32 too.
 _BFLOAT16_IF_FAKE = {"_grouped_mm", "grouped_mm"}
 _INDEXING = {"getitem", "setitem"}
@@ -36,19 +39,29 @@ def run(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], mod
                 return func(*args, **kwargs)
         # Left real, the mode would compute arithmetic on them for real, however large.
         args, kwargs = tree_map_only(torch.Tensor, lambda tensor: fake_tensor(tensor, mode), (args, kwargs))
-    if name in _SERIES and not tensors:
-        with unset_fake_temporarily():
-            series = func(*args, **kwargs)
-        if series.numel() <= LARGEST_KNOWN and series.device.type == "cpu":
-            return series
+    if name in _MADE_OF_NUMBERS and not tensors:
+        return _made(func, name, args, kwargs)
     if name in _BFLOAT16_IF_FAKE:
         narrow = tree_map_only(torch.Tensor, lambda t: t.bfloat16() if t.is_floating_point() else t, (args, kwargs))
         return func(*narrow[0], **narrow[1]).to(tensors[0].dtype)
     if name in _INDEXING:
         args = with_positions_for_masks(args)
+    elif name == "repeat_interleave":
+        kwargs = with_output_size(args, kwargs)
     if any(isinstance(tensor, FakeTensor) for tensor in tensors):
         args, kwargs = _all_fake((args, kwargs), mode)
     return with_drawn_positions(func(*args, **kwargs), func, name, args, kwargs)
+
+
+def _made(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """A tensor that is made of Python numbers only: for real, if it is small and may be asked for."""
+    made: torch.Tensor = func(*args, **kwargs)
+    largest = _MADE_OF_NUMBERS[name] if made.is_floating_point() else LARGEST_KNOWN
+    if made.numel() > largest or made.device.type != "cpu" or made.is_complex():
+        return made
+    with unset_fake_temporarily():
+        real: torch.Tensor = func(*args, **kwargs)
+        return real.zero_() if name == "empty" else real
 
 
 def _all_fake(call: Any, mode: FakeTensorMode) -> Any:

@@ -14,6 +14,7 @@ _HERE = Path(__file__).parent
 _TORCH = Path(torch.__file__).parent
 # Code that runs between the model's line and the recorder: torch, this package, wrappers of the standard library.
 _NOT_THE_MODEL = ("<", f"{_TORCH}/", f"{_HERE}/", contextlib.__file__, functools.__file__)
+_NOT_THE_MODEL_EITHER = "/einops/"  # its one-line rearrangements belong to the line that asks for them
 # What calls the model: no line further out is the model's.
 _CALLERS = (str(_HERE / "capture.py"), str(_HERE / "build.py"))
 _TORCH_LAYERS = f"{_TORCH / 'nn' / 'modules'}/"
@@ -36,6 +37,12 @@ def calling_place() -> str:
     return f"{_file_in_torch(layer.f_code.co_filename)}:{layer.f_lineno}" if layer else ""
 
 
+def shown_line(filename: str, line: int) -> str:
+    """`package/file.py:line`, also of a file of torch."""
+    name = shown_file(filename)
+    return f"{name or _file_in_torch(filename)}:{line}" if name or filename.startswith(f"{_TORCH}/") else ""
+
+
 def _file_in_torch(filename: str) -> str:
     """`torch/nn/modules/activation.py`"""
     return Path(filename).relative_to(_TORCH.parent).as_posix()
@@ -44,7 +51,7 @@ def _file_in_torch(filename: str) -> str:
 @functools.cache
 def shown_file(filename: str) -> str:
     """The file as evidence names it: below the import path or the current folder; empty for one to pass over."""
-    if filename.startswith(_NOT_THE_MODEL):
+    if filename.startswith(_NOT_THE_MODEL) or _NOT_THE_MODEL_EITHER in filename:
         return ""
     file = Path(filename)
     below = [root for entry in sys.path if (root := Path(entry).absolute()) in file.parents]

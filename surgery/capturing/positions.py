@@ -6,7 +6,7 @@ the experts picked runs on some of them, as it would with any weights; the other
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
@@ -41,17 +41,38 @@ def _positions(result: Any) -> list[torch.Tensor]:
 
 
 def with_positions_for_masks(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments of `tensor[index]`, known masks in the index replaced by where they are true.
+    """The arguments of `tensor[index]`: known masks replaced by where they are true, known bounds by numbers.
 
-    How many values a mask takes from a fake tensor is known then.
+    How many values the index takes from a fake tensor is known then.
     """
     subject, index, *rest = args
-    parts = index if isinstance(index, tuple) else (index,)
     found: list[Any] = []
-    for part in parts:
-        if isinstance(part, torch.Tensor) and part.dtype is torch.bool and not isinstance(part, FakeTensor):
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, slice):
+            found.append(slice(*map(_as_number, (part.start, part.stop, part.step))))
+        elif _is_known(part) and part.dtype is torch.bool:
             with unset_fake_temporarily():
                 found.extend(part.nonzero(as_tuple=True))
         else:
             found.append(part)
-    return (subject, found[0] if len(found) == 1 else tuple(found), *rest)
+    return (subject, tuple(found) if isinstance(index, tuple) or len(found) != 1 else found[0], *rest)
+
+
+def with_output_size(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keywords of `repeat_interleave`, with the size that known numbers of repeats add up to."""
+    repeats = args[1] if len(args) > 1 else kwargs.get("repeats")
+    if not _is_known(repeats) or repeats.numel() < 2 or "output_size" in kwargs:
+        return kwargs
+    with unset_fake_temporarily():
+        return kwargs | {"output_size": int(repeats.sum())}
+
+
+def _as_number(bound: Any) -> Any:
+    if not _is_known(bound):
+        return bound
+    with unset_fake_temporarily():
+        return int(bound)
+
+
+def _is_known(value: Any) -> TypeGuard[torch.Tensor]:
+    return isinstance(value, torch.Tensor) and not isinstance(value, FakeTensor)

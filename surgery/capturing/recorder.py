@@ -43,8 +43,9 @@ class Recorder(TorchFunctionMode):
         self.calls: dict[str, int] = {}
         self._names = names
         self._nodes: dict[int, torch.fx.Node] = {}
-        self._alive: list[torch.Tensor] = []  # an id means its tensor only while the tensor lives
+        self._alive: dict[int, list[torch.Tensor]] = {}  # by storage; an id means its tensor only while that lives
         self._running: list[str] = [""]
+        self._differentiable = False  # within a custom function that was called with gradients
 
     # --- what runs ------------------------------------------------------------------------
 
@@ -52,6 +53,7 @@ class Recorder(TorchFunctionMode):
     def running(self, model: torch.nn.Module) -> Iterator[None]:
         """While active, each module of `model` announces its forward, called as a module or directly."""
         with ExitStack() as undo:
+            undo.enter_context(self._seeing_custom_functions())
             for path, module in model.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
                     continue
@@ -62,6 +64,24 @@ class Recorder(TorchFunctionMode):
                 else:
                     undo.callback(module.__dict__.__setitem__, "forward", had)
             yield
+
+    @contextmanager
+    def _seeing_custom_functions(self) -> Iterator[None]:
+        """While active, a `torch.autograd.Function` passes gradients: its backward is its own."""
+        apply = torch.autograd.Function.__dict__["apply"]
+
+        def announced(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            before, self._differentiable = self._differentiable, self._differentiable or torch.is_grad_enabled()
+            try:
+                return apply.__func__(cls, *args, **kwargs)
+            finally:
+                self._differentiable = before
+
+        setattr(torch.autograd.Function, "apply", classmethod(announced))  # noqa: B010  mypy: a method is replaced
+        try:
+            yield
+        finally:
+            setattr(torch.autograd.Function, "apply", apply)  # noqa: B010
 
     def _announcing(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)
@@ -97,8 +117,8 @@ class Recorder(TorchFunctionMode):
                 return  # `.to()` that had nothing to do, `contiguous()`, ...
             node = self._node(func, name, args, kwargs, result)
             self._remember(result, node)
-            if in_place and (base := result._base) is not None:
-                self._remember(base, node)
+            if in_place:
+                self._written(result, node)
             return
         node = self._node(func, name, args, kwargs, next(tensors_of(result)))
         if isinstance(result, (tuple, list)):
@@ -117,7 +137,7 @@ class Recorder(TorchFunctionMode):
             "name": name,
             "module": self._running[-1],
             "place": calling_place(),
-            "cut": name in _DETACHING or not torch.is_grad_enabled(),
+            "cut": name in _DETACHING or not (self._differentiable or torch.is_grad_enabled()),
         }
         _describe(node, first)
         return node
@@ -142,7 +162,7 @@ class Recorder(TorchFunctionMode):
         node = self._nodes.get(id(tensor))
         if node is None:
             name = self._names.get(id(tensor))
-            node = self.graph.create_node("get_attr", name or f"constant_{len(self._alive)}")
+            node = self.graph.create_node("get_attr", name or f"constant_{len(self._nodes)}")
             kind = "parameter" if name else "constant"
             node.meta = {"name": kind, "module": self._running[-1], "place": "", "target": name or ""}
             _describe(node, tensor)
@@ -150,8 +170,22 @@ class Recorder(TorchFunctionMode):
         return node
 
     def _remember(self, tensor: torch.Tensor, node: torch.fx.Node) -> None:
+        if id(tensor) not in self._nodes:
+            self._alive.setdefault(_storage(tensor), []).append(tensor)
         self._nodes[id(tensor)] = node
-        self._alive.append(tensor)
+
+    def _written(self, tensor: torch.Tensor, node: torch.fx.Node) -> None:
+        """An op wrote into `tensor`: what shows the same memory has a new value too, what shows more of it, in part."""
+        for other in self._alive[_storage(tensor)]:
+            if other is tensor or other.numel() < tensor.numel():
+                continue
+            if _layout(other) == _layout(tensor):
+                self._nodes[id(other)] = node
+            elif other.numel() > tensor.numel():
+                changed = self.graph.call_function(operator.setitem, (self._nodes[id(other)], node))
+                changed.meta = node.meta | {"name": "setitem"}
+                _describe(changed, other)
+                self._nodes[id(other)] = changed
 
     # --- both ends ------------------------------------------------------------------------
 
@@ -202,6 +236,19 @@ def is_in_place(func: Any, name: str, kwargs: Mapping[str, Any]) -> bool:
         or bool(kwargs.get("inplace"))
         or kwargs.get("out") is not None
     )
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    """What views of one memory share; a tensor without any (sparse, wrapped by `vmap`) is its own."""
+    try:
+        return tensor.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):
+        return id(tensor)
+
+
+def _layout(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Which part of its memory a tensor shows."""
+    return tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _describe(node: torch.fx.Node, tensor: torch.Tensor) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from surgery.facts.attention import Attentions
 from surgery.facts.blocks import blocks_of
@@ -17,23 +18,26 @@ from surgery.facts.reach import bypassed, parameter_reads, tied, unreached
 from surgery.facts.residual import Residuals
 from surgery.graph import NO, ROLES, Fact, Graph
 
-_UNDECIDED = Fact("unknown")
+_UNDECIDED = Fact("unknown", "the call read no parameter of it")
 _INNER = ("attention_", "feedforward_")
 
 
-def with_facts(graph: Graph) -> Graph:
+def with_facts(
+    graph: Graph, reads: Mapping[str, str] = MappingProxyType({}), switches: Mapping[str, str] = MappingProxyType({})
+) -> Graph:
     """The same graph, every module with its facts and roles.
 
-    `graph` holds modules with calls, parameters and init facts, and the nodes of one run.
+    `graph` holds modules with calls, parameters and init facts, and the nodes of one run. Of paths that the run did
+    not take, `reads` says by module where one reads a parameter directly, `switches` what decides if one calls it.
     """
     blocks = blocks_of(graph.modules)
     graph = Graph(graph.header, {p: replace(m, block=blocks.get(p)) for p, m in graph.modules.items()}, graph.nodes)
     flow = Flow(graph)
-    reads = parameter_reads(flow)
-    missed = unreached(graph.modules, reads)
-    around = bypassed(graph.modules, flow)
+    used = parameter_reads(flow)
+    missed = unreached(graph.modules, used, switches)
+    around = bypassed(graph.modules, flow, reads)
     shared = tied(graph.modules, flow)
-    gradient = without_parameters(graph.modules, gradients(flow, reads))
+    gradient = without_parameters(graph.modules, gradients(flow, used))
     roles = roles_of(flow)
     modules = {
         path: replace(

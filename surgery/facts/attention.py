@@ -63,9 +63,9 @@ class Attentions:
         scores = self._product(softmax)
         if scores is None:
             return None
-        query, key = self._features(scores)[:2]
+        query, key = self._factors(scores)[:2]
         for node, source in self._onward(softmax):
-            others = [s for s in self._features(node) if s != source]
+            others = [s for s in self._factors(node) if s != source]
             if self.flow.op(node) in ops.PRODUCTS_OF_MATRICES and others:
                 return Attention(query, key, others[0], node, softmax)
         return None
@@ -76,13 +76,18 @@ class Attentions:
         seen = set(waiting)
         while waiting:
             node = waiting.pop()
-            if self.flow.op(node) in ops.PRODUCTS_OF_MATRICES and len(self._features(node)) >= 2:
+            if self.flow.op(node) in ops.PRODUCTS_OF_MATRICES and len(self._factors(node)) >= 2:
                 return node
             if self.flow.op(node) in _ON_SCORES:
                 fresh = [s for s in self.flow.data(node) if s not in seen]
                 seen.update(fresh)
                 waiting.extend(fresh)
         return None
+
+    def _factors(self, node: int) -> list[int]:
+        """The features that a product of matrices multiplies."""
+        inputs = self.flow.inputs(node)[1 if self.flow.op(node) in ops.ADDED_PRODUCTS else 0 :]
+        return [source for source in inputs if self.flow.hidden[source]]
 
     def _features(self, node: int) -> list[int]:
         return [source for source in self.flow.inputs(node) if self.flow.hidden[source]]

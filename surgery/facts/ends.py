@@ -39,11 +39,16 @@ def _first_projections(flow: Flow, start: int, streams: Collection[int]) -> list
             seen.add(user)
             if user in flow.projections:
                 found.append(user)
-            elif flow.op(user) in _BEFORE and not _is_inside_a_layer(flow, user, streams):
-                # A product with a feature is the stream with a mask on it.
-                if flow.op(user) not in ops.PRODUCTS or not any(flow.hidden[s] for s in flow.data(user)):
-                    waiting.append(user)
+            elif flow.op(user) in _BEFORE and not (
+                _is_inside_a_layer(flow, user, streams) or _masks_features(flow, user)
+            ):
+                waiting.append(user)
     return found
+
+
+def _masks_features(flow: Flow, node: int) -> bool:
+    """Whether a node multiplies features, so that an input that comes in here is a mask on them."""
+    return flow.op(node) in ops.PRODUCTS and any(flow.hidden[source] for source in flow.data(node))
 
 
 def _is_inside_a_layer(flow: Flow, add: int, streams: Collection[int]) -> bool:

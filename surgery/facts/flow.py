@@ -133,10 +133,10 @@ class Flow:
         return self.op(index) in ops.ACTIVATIONS
 
     def in_block(self, path: str) -> bool:
-        """Whether a module lies in a layer: a numbered module with children, of a family or the only one."""
+        """Whether a module lies in a layer: a numbered module with children; a model without any is one itself."""
         while path and path not in self._layers:
             path = path.rpartition(".")[0]
-        return bool(path)
+        return bool(path) or not self._layers
 
     @cached_property
     def _layers(self) -> set[str]:

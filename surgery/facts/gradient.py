@@ -21,8 +21,8 @@ def gradients(flow: Flow, reads: Mapping[str, list[int]]) -> dict[str, Fact]:
     could = flow.backward(flow.outputs, keep=lambda node: not flow.nodes[node].cut)
     found: dict[str, Fact] = {}
     for path, users in reads.items():
-        if any(user in passes for user in users):
-            found[path] = Fact("yes")
+        if way := next((user for user in users if user in passes), None):
+            found[path] = Fact("yes", f"{flow.op(way)} reaches the output; {flow.place(way)}")
         elif any(user in could for user in users):
             found[path] = Fact("no", _why(flow, users, cuts, passes))
         elif users:
@@ -76,10 +76,10 @@ def _why(flow: Flow, users: list[int], cuts: Mapping[Edge, str], passes: set[int
 
 
 def without_parameters(modules: Mapping[str, Module], found: Mapping[str, Fact]) -> dict[str, Fact]:
-    """A module without parameters of its own: yes where something in it gets a gradient, else unknown."""
+    """A module without parameters of its own: yes where something in it gets a gradient."""
     facts = dict(found)
     for path in reversed(list(modules)):
         parent = path.rpartition(".")[0]
         if path and path in facts and facts[path].answer == "yes":
-            facts.setdefault(parent, Fact("yes"))
+            facts.setdefault(parent, Fact("yes", "a module in it gets one"))
     return facts

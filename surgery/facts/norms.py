@@ -21,6 +21,9 @@ def norms(flow: Flow) -> Mapping[int, int]:
         if node.op in ops.NORMS and node.inputs:
             found[node.index] = data[0] if data else node.inputs[0]
         elif node.op in ("mul", "div") and len(node.inputs) == 2:
+            if node.op == "div" and _is_length(flow, node.inputs[1], node.inputs[0]):
+                found[node.index] = node.inputs[0]
+                continue
             for statistic, value in (node.inputs, node.inputs[::-1]):
                 if _is_root_mean_square(flow, statistic, value, divides=node.op == "div"):
                     found[node.index] = value
@@ -43,7 +46,8 @@ def norm_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of norm."""
     for index in norms(flow):
         node = flow.nodes[index]
-        if node.op != "normalize" or _leaves_its_module(flow, index):
+        by_length = node.op == "normalize" or (node.op == "div" and _is_length(flow, node.inputs[1], node.inputs[0]))
+        if not by_length or _leaves_its_module(flow, index):
             how = node.op if node.op in ops.NORMS else f"{node.op}(root of the mean of squares)"
             yield node.module, "norm", f"{how}; {node.place}"
 
@@ -61,6 +65,13 @@ def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: boo
         return False
     measured = {source for n in inside for source in flow.data(n)}
     return bool(measured & flow.backward([value], lambda n: n >= min(measured, default=0)))
+
+
+def _is_length(flow: Flow, divisor: int, value: int) -> bool:
+    """Whether a divisor is the length of the vectors that it divides, kept from zero: `normalize` written out."""
+    while len(data := flow.data(divisor)) == 1 and flow.op(divisor) in ops.SHAPE | ops.SUMS | {"clamp_min"}:
+        divisor = data[0]
+    return flow.op(divisor) in ops.MAGNITUDES and value in flow.data(divisor)
 
 
 def _leaves_its_module(flow: Flow, normalized: int) -> bool:

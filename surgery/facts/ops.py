@@ -34,8 +34,8 @@ ACTIVATIONS = _names(
 UNARY = _names("neg abs exp log sqrt rsqrt pow reciprocal sin cos")
 NORMS = _names("layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm normalize")
 POOLS = _names(
-    "mean sum max amax norm linalg_norm linalg_vector_norm std var avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d max_pool1d max_pool2d "
-    "adaptive_max_pool2d interpolate upsample"
+    "mean sum max amax norm linalg_norm linalg_vector_norm std var avg_pool1d avg_pool2d adaptive_avg_pool1d "
+    "adaptive_avg_pool2d max_pool1d max_pool2d adaptive_max_pool2d interpolate upsample"
 )
 FUSED_ATTENTION = _names(
     "scaled_dot_product_attention flash_attn_func flash_attn_varlen_func flex_attention memory_efficient_attention"
@@ -49,6 +49,8 @@ PROJECTIONS = _names("linear embedding embedding_bag bilinear") | CONVOLUTIONS
 PRODUCTS_OF_MATRICES = _names(
     "matmul mm bmm addmm baddbmm addbmm einsum tensordot mv _grouped_mm grouped_mm chain_matmul"
 )
+ADDED_PRODUCTS = _names("addmm baddbmm addbmm")  # their first operand is added, no factor
+MAGNITUDES = _names("norm linalg_norm linalg_vector_norm")
 SOFTMAX = _names("softmax _softmax log_softmax")
 # A random, filled or counted tensor: no input of the model reaches it.
 SOURCES = _names("input parameter constant output")

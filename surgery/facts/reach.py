@@ -18,8 +18,13 @@ def parameter_reads(flow: Flow) -> dict[str, list[int]]:
     return reads
 
 
-def unreached(modules: Mapping[str, Module], reads: Mapping[str, list[int]]) -> dict[str, Fact]:
-    """Modules that were not called, with nothing in them called or read."""
+def unreached(
+    modules: Mapping[str, Module], reads: Mapping[str, list[int]], switches: Mapping[str, str]
+) -> dict[str, Fact]:
+    """Modules that were not called, with nothing in them called or read.
+
+    It is unknown where a sibling ran (an expert), and where an argument or the training mode decides (`switches`).
+    """
     reached = {""}
     for path, module in modules.items():
         if module.calls or path in reads:
@@ -31,7 +36,9 @@ def unreached(modules: Mapping[str, Module], reads: Mapping[str, list[int]]) -> 
         if path in reached:
             continue
         sibling = _sibling_that_ran(path, module, modules, reached)
-        if sibling:
+        if path in switches:
+            found[path] = Fact("unknown", switches[path])
+        elif sibling:
             found[path] = Fact("unknown", f"the example call did not come here, while its sibling `{sibling}` ran")
         elif found.get(parent := path.rpartition(".")[0], NO).answer == "unknown":
             found[path] = found[parent]
@@ -54,9 +61,12 @@ def _sibling_that_ran(path: str, module: Module, modules: Mapping[str, Module], 
     return None
 
 
-def bypassed(modules: Mapping[str, Module], flow: Flow) -> dict[str, Fact]:
-    """Modules whose parameters an op outside their own forward reads, so that an adapter would be skipped."""
-    found: dict[str, Fact] = {}
+def bypassed(modules: Mapping[str, Module], flow: Flow, reads: Mapping[str, str]) -> dict[str, Fact]:
+    """Modules whose parameters an op outside their own forward reads, so that an adapter would be skipped.
+
+    It is unknown where only a path that this run did not take does so (`reads`).
+    """
+    found = {path: Fact("unknown", why) for path, why in reads.items()}
     for node in flow.nodes:
         if node.op != "parameter":
             continue
@@ -65,11 +75,11 @@ def bypassed(modules: Mapping[str, Module], flow: Flow) -> dict[str, Fact]:
             continue  # a buffer, such as the position ids that a parent looks up, is nothing an adapter changes
         holders = flow.holders(node.target)
         # A tied module that is called itself is not gone around, though its weight is read elsewhere too.
-        around = [h for h in holders if not modules[h].calls and h not in found]
+        around = [h for h in holders if not modules[h].calls]
         for user in map(flow.nodes.__getitem__, flow.users[node.index]):
             inside = any(user.module == h or is_inside(user.module, h) for h in holders)
             for path in around if inside else holders:
-                if user.op != "output" and path not in found:
+                if user.op != "output" and found.get(path, NO).answer != "yes":
                     where = f"`{flow.shown(user.module)}`" if user.module else "the model itself"
                     found[path] = Fact("yes", f"`{name}` is read by {user.op} in the forward of {where}; {user.place}")
     return found

@@ -10,7 +10,6 @@ from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
 from surgery.facts.norms import norms
 
-
 _IN_PARALLEL = 4  # branches that leave a stream at one place and are added to it one after the other
 
 

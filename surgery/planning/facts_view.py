@@ -9,7 +9,8 @@ from typing import Any
 from surgery.graph import Graph, Module
 from surgery.planning.grouping import group_paths
 
-_FACTS = ("unreached", "bypassed", "gradient")
+_RULE = {"unreached": "no", "bypassed": "no", "gradient": "yes"}  # what is so of most modules, and no news
+_FACTS = tuple(_RULE)
 
 
 def facts_json(graph: Graph, paths: Iterable[str]) -> str:
@@ -81,7 +82,7 @@ def _described(module: Module) -> Iterator[str]:
         yield f"{role}: {evidence}"
     for name in _FACTS:
         fact = getattr(module, name)
-        if fact.evidence:
+        if fact.answer != _RULE[name] and (module.parameters or fact.answer != "unknown"):
             yield f"{name}: {fact.answer}, {fact.evidence}"
     for parameter in module.parameters:
         # A bias of zeros is the rule, not news.
