@@ -17,32 +17,19 @@ ONE_IN = 6
 _COUNTS = re.compile(r"^(num_|n_)?(hidden_|encoder_|decoder_)?(layers?|depth)$")
 
 # Model types that every list of examples has, of all kinds of inputs and of layers.
-WELL_KNOWN = {
-    *("bert", "roberta", "distilbert", "albert", "electra", "deberta-v2", "xlm-roberta", "xlnet", "longformer"),
-    *(
-        "gpt2",
-        "gpt_neox",
-        "gptj",
-        "opt",
-        "bloom",
-        "falcon",
-        "llama",
-        "mistral",
-        "gemma3_text",
-        "phi3",
-        "qwen2",
-        "qwen3",
-    ),
-    *("mixtral", "qwen3_moe", "deepseek_v3", "gpt_oss", "llama4_text", "dbrx"),
-    *("mamba", "mamba2", "jamba", "rwkv", "recurrent_gemma", "falcon_h1"),
-    *("t5", "bart", "mbart", "pegasus", "marian", "m2m_100", "switch_transformers"),
-    *("vit", "deit", "beit", "dinov2", "swin", "convnext", "resnet", "segformer", "mobilevit", "sam", "vit_mae"),
-    *("whisper", "wav2vec2", "hubert", "wavlm", "audio-spectrogram-transformer", "clap", "encodec", "musicgen"),
-    *("speecht5", "seamless_m4t_v2", "vits", "mimi"),
-    *("clip", "siglip", "blip", "blip-2", "llava", "qwen2_vl", "paligemma", "idefics3", "flava", "layoutlmv3"),
-    *("detr", "deformable_detr", "conditional_detr", "rt_detr", "d_fine", "yolos", "owlvit", "grounding-dino"),
-    *("perceiver", "funnel", "reformer", "decision_transformer", "informer", "patchtst", "esm"),
-}
+WELL_KNOWN = [
+    "bert", "roberta", "distilbert", "albert", "electra", "deberta-v2", "xlm-roberta", "xlnet", "longformer",
+    "gpt2", "gpt_neox", "gptj", "opt", "bloom", "falcon", "llama", "mistral", "gemma3_text", "phi3", "qwen2", "qwen3",
+    "mixtral", "qwen3_moe", "deepseek_v3", "gpt_oss", "llama4_text", "dbrx",
+    "mamba", "mamba2", "jamba", "rwkv", "recurrent_gemma", "falcon_h1",
+    "t5", "bart", "mbart", "pegasus", "marian", "m2m_100", "switch_transformers",
+    "vit", "deit", "beit", "dinov2", "swin", "convnext", "resnet", "segformer", "mobilevit", "sam", "vit_mae",
+    "whisper", "wav2vec2", "hubert", "wavlm", "audio-spectrogram-transformer", "clap", "encodec", "musicgen",
+    "speecht5", "seamless_m4t_v2", "vits", "mimi",
+    "clip", "siglip", "blip", "blip-2", "llava", "qwen2_vl", "paligemma", "idefics3", "flava", "layoutlmv3",
+    "detr", "deformable_detr", "conditional_detr", "rt_detr", "d_fine", "yolos", "owlvit", "grounding-dino",
+    "perceiver", "funnel", "reformer", "decision_transformer", "informer", "patchtst", "esm",
+]  # fmt: skip
 
 
 def _resnet(*stages: str) -> Callable[[], Any]:
@@ -131,13 +118,20 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PARTS = {"MusicgenModel": "decoder"}
 
 
+def _classes_of(model_type: str) -> tuple[str, ...]:
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    names = MODEL_MAPPING_NAMES[model_type]
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def all_classes() -> dict[str, str]:
     """Every class that `AutoModel` makes, to the model type whose default config it takes (the first, of several)."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 
     found: dict[str, str] = {}
-    for model_type, names in sorted(MODEL_MAPPING_NAMES.items()):
-        for name in (names,) if isinstance(names, str) else names:
+    for model_type in sorted(MODEL_MAPPING_NAMES):
+        for name in _classes_of(model_type):
             found.setdefault(name, model_type)
     return found
 
@@ -147,7 +141,8 @@ def class_names() -> list[str]:
 
     A hash knows nothing of a class, so the sample is a fair one, and it stays the same when others are added.
     """
-    return sorted(name for name, kind in all_classes().items() if kind in WELL_KNOWN or _hash(name) % ONE_IN == 0)
+    well_known = {name for model_type in WELL_KNOWN for name in _classes_of(model_type)}
+    return sorted(well_known | {name for name in all_classes() if _hash(name) % ONE_IN == 0})
 
 
 def _hash(name: str) -> int:
