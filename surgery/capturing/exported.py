@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,8 @@ from surgery.capturing.convert import modules_of, nodes_of
 from surgery.capturing.initialisation import init_from_value
 from surgery.capturing.places import shown_file
 from surgery.capturing.tensors import named_tensors, tensors_of
+from surgery.capturing.untaken import untaken_paths
+from surgery.capturing.untouched import left_as_it_was
 from surgery.facts import with_facts
 from surgery.graph import Graph, Header
 
@@ -45,7 +45,6 @@ _NAMES = {
 _OVERWRITES = {"copy", "fill", "zero"}
 _REGIONS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}  # how many settings stand before their graph
 _KINDS = {InputKind.PARAMETER: "parameter", InputKind.BUFFER: "parameter", InputKind.USER_INPUT: "input"}
-_CONTAINERS = (dict, list, set, OrderedDict)  # and no class made from them, which may refuse changes
 _FRAME = re.compile(r'File "(.+)", line (\d+), in ')
 _TORCH_LAYERS = f"{Path(torch.nn.modules.__file__).parent}/"
 
@@ -61,11 +60,13 @@ def capture_exported(
     Raises whatever `torch.export.export` raises for a model that it cannot take.
     """
     call = _Call(model, args, kwargs or {})
-    with _left_as_it_was(model), torch.enable_grad():
+    with left_as_it_was(model), torch.enable_grad():
         program = torch.export.export(call, call.tensors, strict=False)
     translation = _Translation(program, call)
     modules = modules_of(model, translation.calls, init_from_value)
-    return with_facts(Graph(Header(versions=versions_of(model)), modules, nodes_of(translation.graph)))
+    untaken = untaken_paths(model, translation.calls)
+    graph = Graph(Header(versions=versions_of(model)), modules, nodes_of(translation.graph))
+    return with_facts(graph, untaken.reads, untaken.switches)
 
 
 class _Call(torch.nn.Module):
@@ -85,21 +86,6 @@ class _Call(torch.nn.Module):
         given = {id(tensor): traced for tensor, traced in zip(self.tensors, tensors, strict=True)}
         args, kwargs = tree_map_only(torch.Tensor, lambda tensor: given.get(id(tensor), tensor), self._arguments)
         return tuple(tensor for _, tensor in named_tensors(self.model(*args, **kwargs)))
-
-
-@contextmanager
-def _left_as_it_was(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode for the length of the call; what the call sets on modules (caches, hooks) is taken back."""
-    held = [vars(module) for module in model.modules()]
-    held += [inside for attributes in held for inside in attributes.values() if type(inside) in _CONTAINERS]
-    before = [(container, container.copy()) for container in held]
-    model.eval()
-    try:
-        yield
-    finally:
-        for container, content in before:
-            container.clear()
-            container.extend(content) if isinstance(container, list) else container.update(content)
 
 
 class _Translation:
@@ -132,9 +118,12 @@ class _Translation:
             kind = _KINDS.get(spec.kind, "constant")
             if kind != "input" and not node.users:
                 continue
-            name = next(names) if kind == "input" else (spec.target or "").removeprefix("model.")
+            target = next(names) if kind == "input" else ""
+            if kind == "parameter":
+                owner, _, name = str(spec.target).rpartition(".")
+                target = f"{self._paths[owner]}.{name}".lstrip(".")
             made = self.graph.placeholder(node.name)
-            made.meta = {"name": kind, "module": "", "place": "", "target": name if kind != "constant" else ""}
+            made.meta = {"name": kind, "module": "", "place": "", "target": target}
             self._values.hold(node, made)
 
     def _region(self, graph: torch.fx.Graph, *, cut: bool) -> None:
