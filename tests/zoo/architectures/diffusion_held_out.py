@@ -171,3 +171,70 @@ def vq_diffusion() -> Built:
         "timestep": torch.tensor(5),
     }
     return model, inputs
+
+
+@architecture("diffusion_held_out/kandinsky3", held_out=True)
+def kandinsky3() -> Built:
+    """diffusers/models/unets/unet_kandinsky3.py: every norm scaled and shifted by time and pooled text, from zero"""
+    from diffusers import Kandinsky3UNet
+
+    model = Kandinsky3UNet(
+        in_channels=5,
+        time_embedding_dim=40,
+        groups=4,
+        attention_head_dim=8,
+        layers_per_block=2,
+        block_out_channels=(32, 48),
+        cross_attention_dim=28,
+        encoder_hid_dim=20,
+    )
+    inputs = {
+        "sample": torch.randn(2, 5, 8, 12),
+        "timestep": torch.tensor([3, 9]),
+        "encoder_hidden_states": torch.randn(2, 7, 20),
+        "encoder_attention_mask": torch.tensor([[1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0, 0]]),
+    }
+    return model, inputs
+
+
+@architecture("diffusion_held_out/autoencoder_dc", held_out=True)
+def autoencoder_dc() -> Built:
+    """diffusers/models/autoencoders/autoencoder_dc.py: linear attention, shortcuts that average and repeat channels"""
+    from diffusers import AutoencoderDC
+
+    channels = (32, 64)
+    blocks = ("ResBlock", "EfficientViTBlock")
+    model = AutoencoderDC(
+        in_channels=3,
+        latent_channels=16,
+        attention_head_dim=16,
+        encoder_block_types=blocks,
+        decoder_block_types=blocks,
+        encoder_block_out_channels=channels,
+        decoder_block_out_channels=channels,
+        encoder_layers_per_block=(2, 2),
+        decoder_layers_per_block=(2, 2),
+        encoder_qkv_multiscales=((), (5,)),
+        decoder_qkv_multiscales=((), (5,)),
+    )
+    return model, {"sample": torch.randn(2, 3, 16, 12)}
+
+
+@architecture("diffusion_held_out/movq", held_out=True)
+def movq() -> Built:
+    """diffusers/models/autoencoders/vq_model.py: a codebook, and norms of the decoder conditioned on its codes"""
+    from diffusers import VQModel
+
+    model = VQModel(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D", "AttnDownEncoderBlock2D"),
+        up_block_types=("AttnUpDecoderBlock2D", "UpDecoderBlock2D"),
+        block_out_channels=(32, 64),
+        layers_per_block=2,
+        latent_channels=5,
+        num_vq_embeddings=20,
+        norm_num_groups=8,
+        norm_type="spatial",
+    )
+    return model, {"sample": torch.randn(2, 3, 8, 12)}
