@@ -181,3 +181,78 @@ def fnet() -> Built:
         max_position_embeddings=40,
     )
     return FNetForPreTraining(config).eval(), _tokens()
+
+
+@held_out("text_held_out/xlnet")
+def xlnet() -> Built:
+    """transformers/models/xlnet: an attention whose five projections are parameters of its own, in `einsum`."""
+    from transformers import XLNetConfig, XLNetLMHeadModel
+
+    config = XLNetConfig(vocab_size=VOCABULARY, d_model=48, n_layer=2, n_head=4, d_inner=80)
+    return XLNetLMHeadModel(config).eval(), _tokens()
+
+
+@held_out("text_held_out/rwkv")
+def rwkv() -> Built:
+    """transformers/models/rwkv: a recurrence per channel; gates after both branches; weights rescaled in place."""
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    config = RwkvConfig(
+        vocab_size=VOCABULARY,
+        context_length=40,
+        hidden_size=48,
+        attention_hidden_size=40,
+        intermediate_size=80,
+        num_hidden_layers=3,
+        use_cache=False,
+    )
+    return RwkvForCausalLM(config).eval(), _tokens(7)
+
+
+@held_out("text_held_out/switch_transformers")
+def switch_transformers() -> Built:
+    """transformers/models/switch_transformers: encoder and decoder, a loop over experts that are modules, one a token.
+
+    Enough tokens that each of the two experts of a layer gets one.
+    """
+    from transformers import SwitchTransformersConfig, SwitchTransformersForConditionalGeneration
+
+    config = SwitchTransformersConfig(
+        vocab_size=VOCABULARY,
+        d_model=48,
+        d_kv=10,
+        d_ff=80,
+        num_layers=2,
+        num_sparse_encoder_layers=1,
+        num_decoder_layers=2,
+        num_sparse_decoder_layers=2,
+        num_heads=4,
+        num_experts=2,
+        decoder_start_token_id=0,
+    )
+    model = SwitchTransformersForConditionalGeneration(config)
+    return model.eval(), {**_tokens(60), "decoder_input_ids": _token_ids(48)}
+
+
+@held_out("text_held_out/jamba")
+def jamba() -> Built:
+    """transformers/models/jamba: state spaces with experts, attention with a dense feed-forward between them."""
+    from transformers import JambaConfig, JambaForCausalLM
+
+    config = JambaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=48,
+        intermediate_size=60,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attn_layer_period=3,
+        attn_layer_offset=1,
+        expert_layer_period=2,
+        expert_layer_offset=0,
+        num_experts=5,
+        num_experts_per_tok=2,
+        mamba_d_state=6,
+        mamba_dt_rank=5,
+    )
+    return JambaForCausalLM(config).eval(), _tokens()
