@@ -141,7 +141,7 @@ def moshi_depth() -> Built:
 
 @held_out("audio_held_out/wav2vec2_bert")
 def wav2vec2_bert() -> Built:
-    """transformers/models/wav2vec2_bert/modeling_wav2vec2_bert.py: a conformer, then adapters that shorten its result."""
+    """transformers/models/wav2vec2_bert/modeling_wav2vec2_bert.py: a conformer, then adapters that shorten it."""
     from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 
     config = Wav2Vec2BertConfig(
