@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from surgery.capturing.build import NEEDS_VALUES
+from surgery.capturing.collector import paused_collector
 from surgery.capturing.convert import modules_of, nodes_of
 from surgery.capturing.initialisation import InitLookup, init_from_value
 from surgery.capturing.known import as_fake, fake_tensor
@@ -30,6 +31,7 @@ from surgery.facts import with_facts
 from surgery.graph import Graph, Header
 
 
+@paused_collector()
 def capture(model: torch.nn.Module, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Graph:
     """Record one call of `model` on fake tensors and return its graph with all facts.
 
@@ -67,8 +69,9 @@ def record_live_model(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Map
 
 
 def record_fake_model(model: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], mode: FakeTensorMode) -> Recorder:
-    """Record a call of a model whose tensors are fake tensors of `mode` already. Raises SurgeryError (E0508)."""
-    with left_as_it_was(model), mode:
+    """Record a call of a model that was made for it, of fake tensors of `mode`. Raises SurgeryError (E0508)."""
+    model.eval()
+    with mode:
         try:
             return _record(model, args, kwargs, mode)
         except NEEDS_VALUES as error:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from surgery.capturing.composites import split_composites
 from surgery.capturing.initialisation import InitLookup
 from surgery.facts import ops
 from surgery.graph import Module, Node, Parameter
@@ -86,11 +87,12 @@ def _numbers(module: torch.nn.Module) -> dict[str, int]:
 
 def nodes_of(graph: torch.fx.Graph) -> tuple[Node, ...]:
     """A recorded `torch.fx.Graph` as nodes; what each node's `meta` holds is said by `Recorder`."""
+    split_composites(graph)
     numbers = {node: number for number, node in enumerate(graph.nodes)}
     return tuple(
         Node(
             index=number,
-            op=_op(node),
+            op=str(node.meta["name"]),
             module=node.meta["module"],
             inputs=tuple(numbers[source] for source in _sources(node)),
             arguments=_arguments(node),
@@ -102,11 +104,6 @@ def nodes_of(graph: torch.fx.Graph) -> tuple[Node, ...]:
         )
         for node, number in numbers.items()
     )
-
-
-def _op(node: torch.fx.Node) -> str:
-    # An einsum of one operand only reorders it.
-    return "permute" if node.meta["name"] == "einsum" and len(_sources(node)) == 1 else str(node.meta["name"])
 
 
 def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:

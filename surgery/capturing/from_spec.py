@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from surgery.capturing.build import NEEDS_VALUES, Call, construct, example_inputs
 from surgery.capturing.capture import graph_of, record_fake_model, record_live_model, versions_of
+from surgery.capturing.collector import paused_collector
 from surgery.capturing.initialisation import InitRecorder
 from surgery.capturing.known import as_fake
 from surgery.capturing.signature import check_call
@@ -21,6 +22,7 @@ from surgery.planning.signature import model_signature
 LARGEST_BUILT = 4 * 2**30  # bytes of parameters that are built for real where fake tensors will not do
 
 
+@paused_collector()
 def capture_spec(spec: LoadedSpec, *, on_built: Callable[[torch.nn.Module], None] = lambda model: None) -> Graph:
     """Build the spec's model on fake tensors, at full size and without memory, and record its example call.
 

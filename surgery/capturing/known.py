@@ -25,6 +25,11 @@ LARGEST_FLOAT = 2**10  # values of a result of floats
 _MADE_OF_NUMBERS = dict.fromkeys(("arange", "linspace", "logspace"), LARGEST_KNOWN)
 _MADE_OF_NUMBERS |= dict.fromkeys(("tensor", "as_tensor", "scalar_tensor"), LARGEST_FLOAT)
 _MADE_OF_NUMBERS |= dict.fromkeys(("zeros", "ones", "full", "empty"), 0)
+# With a `_`: methods of a tensor and functions of `torch.nn.init` that replace all its values.
+_FILLS = {
+    "uniform", "normal", "trunc_normal", "zero", "zeros", "ones", "fill", "constant", "random", "exponential",
+    "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal",
+}  # fmt: skip
 # Its kernel for fake tensors takes bfloat16 only; those for real ones take float32 too.
 _BFLOAT16_IF_FAKE = {"_grouped_mm", "grouped_mm"}
 _INDEXING = {"getitem", "setitem"}
@@ -39,6 +44,8 @@ def run(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], mod
                 return func(*args, **kwargs)
         # Left real, the mode would compute arithmetic on them for real, however large.
         args, kwargs = tree_map_only(torch.Tensor, lambda tensor: fake_tensor(tensor, mode), (args, kwargs))
+    if name in _FILLS and len(tensors) == 1 and isinstance(tensors[0], FakeTensor) and func.__name__.endswith("_"):
+        return tensors[0]  # nothing to fill; asking the mode takes longer than making the tensor
     if name in _MADE_OF_NUMBERS and not tensors:
         return _made(func, name, args, kwargs)
     if name in _BFLOAT16_IF_FAKE:

@@ -112,6 +112,8 @@ class Recorder(TorchFunctionMode):
     def _record(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         given = list(tensors_of((args, kwargs)))
         in_place = is_in_place(func, name, kwargs)
+        if in_place and isinstance(result, torch.nn.Parameter):
+            return  # a new value of the parameter is no other tensor
         if isinstance(result, torch.Tensor):
             if not in_place and any(result is tensor for tensor in given):
                 return  # `.to()` that had nothing to do, `contiguous()`, ...

@@ -61,8 +61,8 @@ def _not_decided(unreached: Fact) -> dict[str, str]:
 
 def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
     """Every module's roles with their evidence, the first found where a module is called several times."""
-    modulation = Modulation(flow)
     residuals = Residuals(flow)
+    modulation = Modulation(flow, residuals.all)
     found: dict[str, dict[str, str]] = {}
 
     def note(triples: Iterable[tuple[str, str, str]]) -> None:

@@ -20,10 +20,11 @@ def input_roles(
     `streams` are the residual adds: behind one of them the content is embedded already. `inner` are the modules
     of attentions and feed-forward branches: an input that enters there has no embedding of its own.
     """
+    reaching = flow.backward(flow.outputs)
     for node in flow.nodes:
         if node.op != "input":
             continue
-        for projection in _first_projections(flow, node.index, streams):
+        for projection in reaching.intersection(_first_projections(flow, node.index, streams)):
             owner = flow.projections[projection]
             if projection not in conditioning and owner not in inner and _counts(flow, projection):
                 yield owner, "input_embedding", f"{node.target} -> {flow.word(projection)}; {flow.place(projection)}"

@@ -16,7 +16,7 @@ _BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | o
 def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of residual_output, feedforward_in and feedforward_out."""
     for residual in residuals.all.values():
-        for last, way in residuals.last_projections(residual.branch, gates).items():
+        for last, way in residuals.last_projections(residual, gates).items():
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
             yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"

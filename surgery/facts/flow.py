@@ -110,8 +110,15 @@ class Flow:
 
     def data(self, index: int) -> tuple[int, ...]:
         """The inputs of a node that are no weights, masks, positions, or tables made of parameters and constants."""
-        found = tuple(source for source in self.inputs(index) if not self.static[source])
-        return tuple(filter(self.is_float, found)) or found
+        return self._data[index]
+
+    @cached_property
+    def _data(self) -> list[tuple[int, ...]]:
+        found = []
+        for node in self.nodes:
+            sources = tuple(source for source in node.inputs if not self.static[source])
+            found.append(tuple(filter(self.is_float, sources)) or sources)
+        return found
 
     @cached_property
     def hidden(self) -> list[bool]:

@@ -12,7 +12,7 @@ to take away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -22,9 +22,10 @@ from surgery.facts.flow import Edge, Flow
 from surgery.facts.norms import follows_norm
 
 # What a modulator may pass between its projection and the stream.
-_PASSES = ops.SHAPE | frozenset({"tanh", "sigmoid", "neg", "exp", "softplus"})
+_PASSES = ops.SHAPE | ops.ACTIVATIONS - {"glu"} | ops.UNARY - {"sin", "cos"}
 # Several modulators to one.
-_GATHERS = ops.SUMS | ops.CONCATENATIONS | frozenset({"where"})
+_GATHERS = ops.SUMS | ops.CONCATENATIONS | {"where"}
+_GATHERS_OR_SHAPES = _GATHERS | ops.SHAPE
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ class Use:
 class Modulation:
     """The modulators of a graph: `modulators` by projection node, `gates` the edges on which they act."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, streams: Collection[int]) -> None:
+        """`streams` are the residual adds: no modulator is made by one."""
         self.flow = flow
+        self.streams = streams
 
     @cached_property
     def gates(self) -> frozenset[Edge]:
@@ -111,13 +114,17 @@ class Modulation:
     def _candidates(self) -> dict[int, list[Use]]:
         found = {p: uses for p in self.flow.projections if (uses := list(self._uses(p)))}
         scaling = {p for p, uses in found.items() if any(use.scales for use in uses)}
-        # A shift alone counts only on a norm, and where the same conditioning scales elsewhere.
+        # A shift alone counts only on a norm or on what is scaled, and where the same conditioning scales elsewhere.
         sources = {self._source(projection) for projection in scaling}
+        scaled = {use.edge[1] for projection in scaling for use in found[projection] if use.scales}
         return {
             projection: uses
             for projection, uses in found.items()
             if projection in scaling
-            or (self._source(projection) in sources and all(follows_norm(self.flow, use.stream) for use in uses))
+            or (
+                self._source(projection) in sources
+                and all(follows_norm(self.flow, use.stream) or self._unshaped(use.stream) in scaled for use in uses)
+            )
         }
 
     def _uses(self, projection: int) -> Iterable[Use]:
@@ -142,25 +149,24 @@ class Modulation:
         if op in ops.PRODUCTS:
             return len(data) == 1
         # One term: the other is a number or a table of parameters. Several: a sum of modulators, or a choice.
-        return op in _GATHERS and (len(data) == 1 or all(map(self._comes_straight_from_projections, data)))
+        return op in _GATHERS and (len(data) == 1 or self._straight[user])
 
-    def _comes_straight_from_projections(self, node: int) -> bool:
-        if node in self.flow.projections:
-            return True
-        data = self.flow.data(node)
-        passes = self.flow.op(node) in ops.SHAPE | _GATHERS
-        return passes and bool(data) and all(map(self._comes_straight_from_projections, data))
+    @cached_property
+    def _straight(self) -> list[bool]:
+        """Whether a node only gathers what projections made: sums of modulators, not sums along a stream."""
+        found: list[bool] = []
+        for node in self.flow.nodes:
+            gathers = node.op in _GATHERS_OR_SHAPES and node.index not in self.streams
+            data = self.flow.data(node.index)
+            found.append(
+                node.index in self.flow.projections or (gathers and bool(data) and all(found[s] for s in data))
+            )
+        return found
 
     def _use(self, node: int, user: int, way: tuple[int, ...]) -> Use | None:
         """How `user` uses the modulator `node`: None where it is no product or sum with a stream."""
         op = self.flow.op(user)
         data = self.flow.data(user)
-        if op == "addcmul" and len(self.flow.inputs(user)) == 3:
-            base, one, other = self.flow.inputs(user)
-            stream = other if node == one else one
-            if node == base:
-                stream = next((s for s in (one, other) if follows_norm(self.flow, s)), one)
-            return self._acting(node, stream, user, way, scales=node != base)
         if len(data) != 2 or data[0] == data[1] or op not in ops.PRODUCTS | ops.SUMS:
             return None
         stream = data[1] if data[0] == node else data[0]
@@ -188,12 +194,16 @@ class Modulation:
 
     def _gates_a_branch(self, node: int, stream: int, product: int) -> bool:
         """Whether the product is added to a stream from which the other factor was computed, but not this one."""
-        for user in self.flow.users[product]:
-            if self.flow.op(user) != "add":
-                continue
-            for base in self.flow.data(user):
-                if base != product and self.flow.depends(stream, base) and not self.flow.depends(node, base):
-                    return True
+        waiting = [product]
+        while waiting:
+            source = waiting.pop()
+            for user in self.flow.users[source]:
+                if self.flow.op(user) in ops.SHAPE:
+                    waiting.append(user)
+                elif self.flow.op(user) == "add":
+                    bases = [self._unshaped(base) for base in self.flow.data(user) if base != source]
+                    if any(self.flow.depends(stream, b) and not self.flow.depends(node, b) for b in bases):
+                        return True
         return False
 
     # --- what disqualifies ----------------------------------------------------------------

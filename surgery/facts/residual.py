@@ -53,11 +53,12 @@ class Residuals:
     def _is_branch(self, branch: int, stream: int, *, deep: bool = False) -> bool:
         """Whether `branch` was computed from `stream`, and has learnt something on the way.
 
-        `q * cos + rotated(q) * sin` has no projection inside. Where `deep`, two in a row are asked for.
+        `q * cos + rotated(q) * sin` has no projection on the way. Where `deep`, two in a row are asked for.
         """
         if stream == branch or not self.flow.depends(branch, on=stream):
             return False
-        inside = self.flow.backward([branch], lambda node: node > stream) & self.flow.projections.keys()
+        before = self.flow.backward([branch], lambda node: node > stream)
+        inside = self.flow.forward([stream], lambda node: node in before) & self.flow.projections.keys()
         if not deep:
             return bool(inside)
         return any(inside & self.flow.backward(self.flow.data(node), lambda n: n > stream) for node in inside)
@@ -92,6 +93,10 @@ class Residuals:
         data = self.flow.data(node)
         if self.flow.op(node) in ops.SHAPE and len(data) == 1:
             return data if apart or self.flow.size(node) == self.flow.size(data[0]) else ()
+        if self.flow.op(node) in ops.PRODUCTS:
+            # A gated or scaled stream: the larger operand.
+            whole = [source for source in data if self.flow.size(source) == self.flow.size(node)]
+            return (whole[0],) if len(whole) == 1 else ()
         return data if apart and self.flow.op(node) in ops.CONCATENATIONS else ()
 
     def _shortcut(self, node: int) -> tuple[int, ...]:
@@ -108,21 +113,21 @@ class Residuals:
             node = data[0]
         return node
 
-    def last_projections(self, branch: int, gates: frozenset[Edge]) -> dict[int, list[int]]:
+    def last_projections(self, residual: Residual, gates: frozenset[Edge]) -> dict[int, list[int]]:
         """The projections whose result reaches the end of a branch, through what scales, sums or activates it.
 
         Each comes with the way to it. `gates` are the edges on which modulation enters: not followed.
         """
         found: dict[int, list[int]] = {}
-        waiting = [(branch, [branch])]
-        seen = {branch}
+        waiting = [(residual.branch, [residual.branch])]
+        seen = {residual.branch}
         while waiting:
             node, way = waiting.pop()
             if node in self.flow.projections:
                 found[node] = way
                 continue
             for source in self._onward(node, gates):
-                if source not in seen:
+                if source not in seen and source > residual.stream:
                     seen.add(source)
                     waiting.append((source, [*way, source]))
         return found
