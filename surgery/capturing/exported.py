@@ -100,6 +100,7 @@ class _Translation:
         self._values = _Values(self.graph)
         self._paths = _first_paths(call.model)
         self._entered: dict[str, set[str]] = {}
+        self._weights: set[torch.fx.Node] = set()
         self._placeholders(program, call)
         self._region(program.graph, cut=False)
         output = self.graph.output(self._values.of(program.graph.output_node().args[0]))
@@ -122,6 +123,8 @@ class _Translation:
             if kind == "parameter":
                 owner, _, name = str(spec.target).rpartition(".")
                 target = f"{self._paths[owner]}.{name}".lstrip(".")
+            if spec.kind is InputKind.PARAMETER:
+                self._weights.add(node)
             made = self.graph.placeholder(node.name)
             made.meta = {"name": kind, "module": "", "place": "", "target": target}
             self._values.hold(node, made)
@@ -151,6 +154,9 @@ class _Translation:
     def _op(self, node: torch.fx.Node, *, cut: bool) -> None:
         name = _name(node)
         written = next(_written(node), None)
+        if written and self._values.origin(written) in self._weights:
+            self._values.stand(node, written)  # a weight that the call rescales in place is still the weight
+            return
         read = node.args[1:] if written and name in _OVERWRITES else node.args
         made = self.graph.call_function(_function(node), self._values.of(read), self._values.of(node.kwargs))
         made.meta = {
@@ -207,7 +213,7 @@ class _Values:
     def write(self, written: torch.fx.Node, node: torch.fx.Node, made: torch.fx.Node) -> None:
         """After an in-place op, `made` is the value of what it wrote into, and a part of what that is a view of."""
         self._same[node] = written
-        written = self._origin(written)
+        written = self.origin(written)
         whole = self._views[_storage(written)][0]
         before = self._value(whole)
         self._writes[_storage(written)] = self._writes.get(_storage(written), 0) + 1
@@ -225,7 +231,7 @@ class _Values:
                 self._set(view, made)
 
     def _value(self, node: torch.fx.Node) -> torch.fx.Node | None:
-        node = self._origin(node)
+        node = self.origin(node)
         if node in self._now and self._seen[node] < self._writes.get(_storage(node), 0) and self._is_view(node):
             before = self._now[node]
             again = self._graph.call_function(_function(before), self.of(node.args), self.of(node.kwargs))
@@ -235,10 +241,11 @@ class _Values:
 
     def _is_view(self, node: torch.fx.Node) -> bool:
         """Whether a node shows the storage of one that it reads."""
-        sources = map(self._origin, node.all_input_nodes)
+        sources = map(self.origin, node.all_input_nodes)
         return any(source in self._now and _storage(source) == _storage(node) for source in sources)
 
-    def _origin(self, node: torch.fx.Node) -> torch.fx.Node:
+    def origin(self, node: torch.fx.Node) -> torch.fx.Node:
+        """The node that one stands for, or itself."""
         while isinstance(other := self._same.get(node), torch.fx.Node):
             node = other
         return node

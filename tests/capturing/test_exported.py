@@ -44,6 +44,13 @@ class WithoutGradient(Halves):
         return self.second(x.float())
 
 
+class RescalesItsWeight(Halves):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            self.first.weight.div_(2)
+        return self.first(x)
+
+
 class SharedByTwo(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -112,6 +119,12 @@ def test_regions_without_gradient_and_with_autocast_stand_in_line() -> None:
     assert (second.module, second.cut, second.dtype) == ("second", False, "float32")
     assert graph["first"].gradient.answer == "no"
     assert graph["second"].gradient.answer == "yes"
+
+
+def test_a_weight_that_is_rescaled_in_place_is_still_the_weight() -> None:
+    graph = exported(RescalesItsWeight())
+    assert graph["first"].bypassed.answer == "no"
+    assert graph["first"].gradient.answer == "yes"
 
 
 def test_a_module_of_two_parents_is_known_by_its_first_path() -> None:
