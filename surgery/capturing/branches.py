@@ -16,6 +16,7 @@ _ABOUT = {"isinstance", "hasattr", "getattr", "type", "id", "len", "callable"}
 _LEAVING = (ast.Return, ast.Raise, ast.Continue, ast.Break)
 
 Chain = tuple[str, ...]  # `self.out_proj.weight`
+EACH = "*"  # in a chain: every child
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class _Reader:
     def __init__(self) -> None:
         self.mentions: list[Mention] = []
         self.calls: list[Call] = []
+        self.aliases: dict[str, Chain] = {}  # names for parts of a chain: `for layer in self.layers`
 
     def block(self, statements: list[ast.stmt], conditions: tuple[Condition, ...]) -> None:
         for statement in statements:
@@ -97,7 +99,32 @@ class _Reader:
                 if isinstance(statement, ast.If):
                     conditions = (*conditions, *_after(statement))
             else:
+                if isinstance(statement, (ast.For, ast.AsyncFor)):
+                    self._name_items(statement.target, statement.iter)
+                elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                    self._name(statement.targets[0], self._chain(statement.value))
                 self._statement(statement, conditions)
+
+    def _name(self, target: ast.expr, chain: Chain) -> None:
+        if isinstance(target, ast.Name) and len(chain) > 1:
+            self.aliases[target.id] = chain
+
+    def _name_items(self, target: ast.expr, items: ast.expr) -> None:
+        """What a loop's target stands for: each item of a chain, also behind `enumerate` and `zip`."""
+        called = items.func.id if isinstance(items, ast.Call) and isinstance(items.func, ast.Name) else ""
+        given = items.args if isinstance(items, ast.Call) else []
+        parts = target.elts if isinstance(target, ast.Tuple) else []
+        if called == "enumerate" and given and len(parts) == 2:
+            self._name_items(parts[1], given[0])
+        elif called == "zip":
+            for part, source in zip(parts, given, strict=False):
+                self._name_items(part, source)
+        elif chain := self._chain(items):
+            self._name(target, (*chain, EACH))
+
+    def _chain(self, node: ast.AST) -> Chain:
+        chain = _chain(node)
+        return (*self.aliases[chain[0]], *chain[1:]) if chain and chain[0] in self.aliases else chain
 
     def _statement(self, statement: ast.stmt, conditions: tuple[Condition, ...]) -> None:
         for _, value in ast.iter_fields(statement):
@@ -112,7 +139,7 @@ class _Reader:
                     self._expression(part, conditions)
 
     def _expression(self, node: ast.AST, conditions: tuple[Condition, ...]) -> None:
-        if chain := _chain(node):
+        if chain := self._chain(node):
             self.mentions.append(Mention(chain, node.lineno, conditions))  # type: ignore[attr-defined]
         elif isinstance(node, ast.IfExp):
             self._expression(node.test, conditions)
@@ -131,13 +158,13 @@ class _Reader:
                 self._expression(child, conditions)
 
     def _call(self, node: ast.Call, conditions: tuple[Condition, ...]) -> None:
-        callee = _chain(node.func)
+        callee = self._chain(node.func)
         if callee and callee[0] in _ABOUT:
             return
         given: list[tuple[int | str, ast.expr]] = [*enumerate(node.args)]
         given += [(keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg]
         if callee:
-            chains = tuple((key, chain) for key, value in given if (chain := _chain(value)))
+            chains = tuple((key, chain) for key, value in given if (chain := self._chain(value)))
             self.calls.append(Call(callee, chains, conditions))
         self._expression(node.func, conditions)
         for value in (*node.args, *(keyword.value for keyword in node.keywords)):
@@ -159,7 +186,8 @@ def _chain(node: ast.AST) -> Chain:
     if isinstance(node, ast.Attribute):
         before = _chain(node.value)
         return (*before, node.attr) if before else ()
-    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int):
+    if isinstance(node, ast.Subscript) and not isinstance(node.slice, (ast.Slice, ast.Tuple)):
         before = _chain(node.value)
-        return (*before, str(node.slice.value)) if before else ()
+        known = isinstance(node.slice, ast.Constant) and isinstance(node.slice.value, int)
+        return (*before, str(node.slice.value) if known else EACH) if before else ()  # type: ignore[attr-defined]
     return ()

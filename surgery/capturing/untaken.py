@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from surgery.capturing.branches import Call, Chain, Condition, Summary, summary_of
+from surgery.capturing.branches import EACH, Call, Chain, Condition, Summary, summary_of
 from surgery.capturing.places import shown_line
 
 _DEEPEST = 6  # calls followed from a forward
@@ -56,17 +56,32 @@ class _Use:
     test: str
 
     def note(self, found: Untaken, paths: Mapping[int, str]) -> None:
-        module, rest = self.module, list(self.chain)
-        while rest and isinstance(child := module._modules.get(rest[0]), torch.nn.Module):
-            module = child
-            del rest[0]
-        if module is self.module or id(module) not in paths:
-            return
-        if not rest or callable(getattr(type(module), rest[0], None)):
-            found.switches.setdefault(paths[id(module)], f"whether it runs is decided by {self.test}")
-        elif module._parameters.get(rest[0]) is not None and not _DESCRIBING & {*rest[1:]}:
-            why = f"`{rest[0]}` is read directly on a path that this run did not take, decided by {self.test}"
-            found.reads.setdefault(paths[id(module)], f"{why}; {self.place}")
+        for module, rest in _followed(self.module, self.chain):
+            if module is self.module or id(module) not in paths:
+                continue
+            path = paths[id(module)]
+            if not rest or callable(getattr(type(module), rest[0], None)):
+                found.switches.setdefault(path, f"whether it runs is decided by {self.test}")
+            elif module._parameters.get(rest[0]) is not None and not _uses_no_value(rest[1:]):
+                why = f"`{rest[0]}` is read directly on a path that this run did not take, decided by {self.test}"
+                found.reads.setdefault(path, f"{why}; {self.place}")
+                found.switches.setdefault(path, f"whether it is read is decided by {self.test}")
+
+
+def _uses_no_value(rest: Chain) -> bool:
+    """Whether what follows a parameter tells about it (`.dtype`), or changes it in place (`.div_`)."""
+    return bool(_DESCRIBING & {*rest}) or any(name.endswith("_") for name in rest)
+
+
+def _followed(module: torch.nn.Module, chain: Chain) -> Iterator[tuple[torch.nn.Module, Chain]]:
+    """The modules that a chain of attributes leads to, with what is left of it."""
+    if chain and chain[0] == EACH and isinstance(module, (torch.nn.ModuleList, torch.nn.Sequential)):
+        for child in module.children():
+            yield from _followed(child, chain[1:])
+    elif chain and isinstance(child := module._modules.get(chain[0]), torch.nn.Module):
+        yield from _followed(child, chain[1:])
+    else:
+        yield module, chain
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
             if path in flow.graph.modules:
                 found.setdefault(path, {}).setdefault(role, evidence)
 
-    note(Attentions(flow).roles())
+    note(Attentions(flow, residuals.all).roles())
     note(branch_roles(flow, residuals, modulation.gates))
     inner = {path for path, roles in found.items() if any(role.startswith(_INNER) for role in roles)}
     note(modulation.roles())

@@ -6,7 +6,7 @@ a softmax of a product of two features, multiplied with a third (Vaswani et al.,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,7 +28,7 @@ _ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.CONCATENATIONS | {"tanh",
 # Between a projection and the attention that it feeds: rotations, norms written out or fused, no activation.
 _BEFORE = ops.SHAPE | ops.NORMS | ops.SUMS | ops.PRODUCTS | ops.UNARY | ops.POOLS | ops.JOINS | {"where", "polar"}
 # Between an attention's result and its output projection.
-_AFTER = ops.SHAPE | ops.NORMS | ops.JOINS | ops.PRODUCTS
+_AFTER = ops.SHAPE | ops.NORMS | ops.JOINS | ops.PRODUCTS | ops.ACTIVATIONS
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,10 @@ class Attention:
 class Attentions:
     """The attentions of a graph and the projections around them."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, streams: Collection[int]) -> None:
+        """`streams` are the residual adds: no projection's result comes through one."""
         self.flow = flow
+        self.streams = streams
 
     @cached_property
     def all(self) -> list[Attention]:
@@ -89,9 +91,6 @@ class Attentions:
         inputs = self.flow.inputs(node)[1 if self.flow.op(node) in ops.ADDED_PRODUCTS else 0 :]
         return [source for source in inputs if self.flow.hidden[source]]
 
-    def _features(self, node: int) -> list[int]:
-        return [source for source in self.flow.inputs(node) if self.flow.hidden[source]]
-
     def _onward(self, node: int) -> Iterator[tuple[int, int]]:
         """The nodes that read the probabilities, past what only reshapes or drops some of them, and what they read."""
         waiting = [node]
@@ -119,10 +118,14 @@ class Attentions:
         for role, node in zip(_INPUTS, (attention.query, attention.key, attention.value), strict=True):
             for projection in self._sources(node):
                 made.setdefault(projection, []).append(role)
+        # A module may hold the weights of several projections.
+        by_owner: dict[str, dict[str, int]] = {}
         for projection, roles in self._without_down_projections(made).items():
-            how = f"{self.flow.word(projection)} -> {self.flow.word(attention.op)}; {self.flow.place(attention.op)}"
-            for role in ["attention_qkv"] if len(set(roles)) == 3 else roles:
-                yield self.flow.projections[projection], role, how
+            by_owner.setdefault(self.flow.projections[projection], {}).update(dict.fromkeys(roles, projection))
+        for owner, found in by_owner.items():
+            for role, projection in found.items():
+                how = f"{self.flow.word(projection)} -> {self.flow.word(attention.op)}; {self.flow.place(attention.op)}"
+                yield owner, "attention_qkv" if len(found) == 3 else role, how
 
     def _without_down_projections(self, made: dict[int, list[str]]) -> dict[int, list[str]]:
         """Of projections in a row (low-rank attention), the last: a down-projection carries no role."""
@@ -138,8 +141,8 @@ class Attentions:
     def _sources(self, start: int) -> set[int]:
         """The projections that a query, key or value comes from.
 
-        Followed back through shape ops, rotations, norms and joins; not through a sum or product of two
-        different projections' results, which is a stream, not a projection's result.
+        Followed back through shape ops, rotations, norms, joins and sums (a layer with an adapter beside it); not
+        through a residual add or a product of two different projections' results.
         """
         if start not in self._source_cache:
             self._source_cache[start] = self._trace(start)
@@ -154,11 +157,11 @@ class Attentions:
         while node not in self.flow.projections:
             op = self.flow.op(node)
             features = list(dict.fromkeys(source for source in self.flow.data(node) if self.flow.hidden[source]))
-            if not features or op not in _BEFORE:
+            if not features or op not in _BEFORE or node in self.streams:
                 return set()
             if len(features) > 1:
                 parts = [self._sources(source) for source in features]
-                if op in ops.JOINS:
+                if op in ops.JOINS or (op in ops.SUMS and node not in self.streams and all(parts)):
                     return set().union(*parts)
                 return parts[0] if all(part == parts[0] for part in parts) else set()
             node = features[0]
@@ -177,18 +180,8 @@ class Attentions:
                 op = self.flow.op(user)
                 if user in self.flow.projections:
                     yield user, [*way, user]
-                elif op in _AFTER or (op in ops.SUMS and all(map(self._is_result, self._features(user)))):
+                elif op in _AFTER or (op in ops.SUMS and user not in self.streams):
                     waiting.append((user, [*way, user]))
-
-    def _is_result(self, node: int) -> bool:
-        """Whether a node is an attention's result, but for its shape: of several, the sum is one too."""
-        while self.flow.op(node) in ops.SHAPE and len(self.flow.data(node)) == 1:
-            node = self.flow.data(node)[0]
-        return node in self._results
-
-    @cached_property
-    def _results(self) -> set[int]:
-        return {attention.result for attention in self.all}
 
     def _multi_head(self) -> Iterator[tuple[str, str, str]]:
         """`multi_head_attention_forward` is handed all weights: `nn.MultiheadAttention` and what copies it."""

@@ -9,7 +9,7 @@ from surgery.facts.flow import Flow
 
 # From an input to its first projection. A sine or cosine encodes a position or a time, not content.
 _BEFORE = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | ops.NORMS | {"where", "one_hot", "remainder"}
-_AFTER = ops.SHAPE | ops.ACTIVATIONS | ops.UNARY | ops.JOINS
+_AFTER = ops.SHAPE | ops.ACTIVATIONS | ops.UNARY | ops.JOINS | ops.SOFTMAX
 
 
 def input_roles(
@@ -26,7 +26,7 @@ def input_roles(
             continue
         for projection in reaching.intersection(_first_projections(flow, node.index, streams)):
             owner = flow.projections[projection]
-            if projection not in conditioning and owner not in inner and _counts(flow, projection):
+            if projection not in conditioning and owner not in inner and _counts(flow, projection, streams):
                 yield owner, "input_embedding", f"{node.target} -> {flow.word(projection)}; {flow.place(projection)}"
 
 
@@ -57,22 +57,23 @@ def _is_inside_a_layer(flow: Flow, add: int, streams: Collection[int]) -> bool:
     return add in streams and flow.in_block(flow.nodes[add].module)
 
 
-def _counts(flow: Flow, projection: int) -> bool:
+def _counts(flow: Flow, projection: int, streams: Collection[int]) -> bool:
     """Whether a projection is the content's own.
 
-    Not one whose sines and cosines encode a time, nor a table of positions or types that is added to a larger one.
+    Not one whose sines and cosines encode a time, nor a table of positions or types that is added to a larger one or
+    to projected features.
     """
     if flow.op(projection) != "embedding":
         return not _is_turned_into_waves(flow, projection)
     rows = _rows(flow, projection)
     node, seen = projection, set()
     while True:
-        adds = [user for user in flow.users[node] if flow.op(user) == "add" and user not in seen]
+        adds = [u for u in flow.users[node] if flow.op(u) == "add" and u not in seen and u not in streams]
         if not adds:
             return True
         seen.update(adds)
-        others = {o for source in flow.data(adds[0]) for o in _tables(flow, source) if o != projection}
-        if any(_rows(flow, other) > rows for other in others):
+        others = {o for source in flow.data(adds[0]) for o in _content(flow, source) if o != projection}
+        if any(flow.op(other) != "embedding" or _rows(flow, other) > rows for other in others):
             return False
         node = adds[0]
 
@@ -89,13 +90,18 @@ def _is_turned_into_waves(flow: Flow, projection: int) -> bool:
     return bool(found) and found <= {"sin", "cos"}
 
 
-def _tables(flow: Flow, node: int) -> list[int]:
-    """The tables whose rows a sum adds up."""
-    if node in flow.projections:
-        return [node] if flow.op(node) == "embedding" else []
-    if flow.op(node) in ops.SUMS | ops.SHAPE:
-        return [table for source in flow.data(node) for table in _tables(flow, source)]
-    return []
+def _content(flow: Flow, start: int) -> set[int]:
+    """The projections, tables among them, whose results a sum adds up."""
+    found, waiting, seen = set(), [start], {start}
+    while waiting:
+        node = waiting.pop()
+        if node in flow.projections:
+            found.add(node)
+        elif flow.op(node) in ops.SUMS | ops.SHAPE:
+            fresh = [source for source in flow.data(node) if source not in seen]
+            seen.update(fresh)
+            waiting.extend(fresh)
+    return found
 
 
 def _rows(flow: Flow, projection: int) -> int:
@@ -117,10 +123,11 @@ def output_roles(flow: Flow, streams: Collection[int], inner: Collection[str]) -
             if flow.projections[node] not in inner:
                 yield flow.projections[node], "output_head", f"{how} -> output; {flow.place(node)}"
             continue
-        data = flow.data(node)
+        data = tuple(source for source in flow.data(node) if flow.hidden[source]) or flow.data(node)
         op = flow.op(node)
         elementwise = op in _AFTER or (op in ops.SUMS | ops.PRODUCTS and len(data) == 1)
         elementwise |= node in streams and not _is_inside_a_layer(flow, node, streams)
+        elementwise &= not flow.nodes[node].cut  # kept for another call, not returned to be learnt from
         for source in data if elementwise else ():
             if source not in seen:
                 seen.add(source)
@@ -157,7 +164,7 @@ def _unshaped(flow: Flow, node: int) -> int:
 
 def _picks(flow: Flow) -> Iterator[tuple[str, str, str]]:
     for node in flow.nodes:
-        if node.op != "topk":
+        if node.op != "topk" and not (node.op == "argmax" and flow.forward([node.index]) & flow.projections.keys()):
             continue
         waiting, seen = list(flow.data(node.index)), set()
         while waiting:
@@ -166,6 +173,6 @@ def _picks(flow: Flow) -> Iterator[tuple[str, str, str]]:
                 continue
             seen.add(source)
             if source in flow.projections:
-                yield flow.projections[source], "router", f"{flow.op(source)} -> topk; {node.place}"
+                yield flow.projections[source], "router", f"{flow.op(source)} -> {node.op}; {node.place}"
             elif flow.op(source) in ops.SHAPE | ops.SOFTMAX | ops.SUMS | ops.PRODUCTS | {"sigmoid", "masked_fill"}:
                 waiting.extend(flow.data(source))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from surgery.facts import ops
@@ -20,10 +20,12 @@ def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> It
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
             yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"
-            if flow.op(last) == ops.MULTI_HEAD or not flow.in_block(owner) or any(map(flow.is_activation, way)):
+            if flow.op(last) == ops.MULTI_HEAD or any(map(flow.is_activation, way)):
                 continue
-            found = _first_layers(flow, flow.data(last), residual.stream, gates)
-            if not found or not found.curved:
+            inside = residuals.inside(residual.branch, residual.stream)
+            given = tuple(source for source in flow.data(last) if source in inside)
+            found = _first_layers(flow, given, residual.stream, inside, gates)
+            if not found or not found.curved or not _are_first(flow, found, inside, residuals.all):
                 continue
             yield owner, "feedforward_out", f"{path}; {flow.place(last)}"
             for projection, steps in found.ways.items():
@@ -39,26 +41,50 @@ class _Layers:
     curved: bool
 
 
-def _first_layers(flow: Flow, nodes: tuple[int, ...], stream: int, gates: frozenset[Edge]) -> _Layers | None:
+def _are_first(flow: Flow, layers: _Layers, inside: set[int], streams: Collection[int]) -> bool:
+    """Whether no other layer and activation come before these: a branch of three layers has no first of two.
+
+    Two in a row without an activation between them are one, of low rank.
+    """
+    waiting = [(source, False) for layer in layers.ways for source in flow.data(layer)]
+    seen = set(waiting)
+    while waiting:
+        node, bent = waiting.pop()
+        if node not in inside or node in streams:
+            continue
+        bent |= flow.is_activation(node)
+        if bent and node in flow.projections and not _is_depthwise(flow, node):
+            return False
+        sources = flow.data(node)
+        if flow.op(node) in ops.PRODUCTS:  # not what weighs the input of an expert
+            sources = tuple(source for source in sources if flow.size(source) == flow.size(node))
+        fresh = [(source, bent) for source in sources if (source, bent) not in seen]
+        seen.update(fresh)
+        waiting.extend(fresh)
+    return True
+
+
+def _first_layers(
+    flow: Flow, nodes: tuple[int, ...], stream: int, inside: set[int], gates: frozenset[Edge]
+) -> _Layers | None:
     """The first layers behind `nodes`, if between them and the stream lie only elementwise ops; else None.
 
-    What enters on one of the `gates` is modulation, and what does not come from the stream is no part of the branch.
+    What enters on one of the `gates` is modulation, and what is not `inside` the branch is no part of it.
     """
     found = _Layers({}, False)
     for node in nodes:
         if node in flow.projections and not _is_depthwise(flow, node):
-            if flow.depends(node, on=stream):
-                found.ways[node] = [node]
+            found.ways[node] = [node]
             continue
         op = flow.op(node)
-        features = tuple(s for s in flow.data(node) if flow.hidden[s] and (s, node) not in gates)
+        features = tuple(s for s in flow.data(node) if flow.hidden[s] and s in inside and (s, node) not in gates)
         if node <= stream or not features:
             return None
         if op in ops.CONCATENATIONS:
             # A fused layer reads several branches side by side; each counts for itself.
-            parts = [part for source in features if (part := _first_layers(flow, (source,), stream, gates))]
+            parts = [part for source in features if (part := _first_layers(flow, (source,), stream, inside, gates))]
         elif op in _BETWEEN or node in flow.projections:
-            parts = [part] if (part := _first_layers(flow, features, stream, gates)) else []
+            parts = [part] if (part := _first_layers(flow, features, stream, inside, gates)) else []
         else:
             return None
         if not parts:

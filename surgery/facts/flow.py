@@ -68,13 +68,17 @@ class Flow:
         if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
             return None
         # A bias, or several joined to one, has one dimension.
-        weights = [
-            s for s in node.inputs if self.static[s] and self._from_parameter[s] and len(self.nodes[s].shape) > 1
-        ]
-        if not weights or all(self.static[source] for source in node.inputs):
+        weights = [s for s in node.inputs if self._is_weight(s) and len(self.nodes[s].shape) > 1]
+        if not weights or all(self.static[source] or source in weights for source in node.inputs):
             return None
         owners = {owner for weight in weights for owner in self._owners(weight)}
         return next(iter(owners)) if len(owners) == 1 and node.module not in owners else node.module
+
+    def _is_weight(self, node: int) -> bool:
+        """Whether a node is made of parameters alone, or is a part of one that an index picked (an expert's)."""
+        while self.op(node) in ops.SHAPE and not self.static[node]:
+            node = self.inputs(node)[0]
+        return self.static[node] and self._from_parameter[node]
 
     def _owners(self, weight: int) -> Iterator[str]:
         """The modules whose parameters a static node was made from; a parametrisation's own module."""

@@ -80,6 +80,8 @@ def _leaves_its_module(flow: Flow, normalized: int) -> bool:
     Attentions with cosines divide queries and keys by their length too, and multiply them there.
     """
     module, waiting = flow.nodes[normalized].module, [normalized]
+    if any(node.module == module and node.op == "topk" for node in flow.nodes):
+        return False  # the weights of experts, made to add up to one
     while waiting:
         for user in flow.users[waiting.pop()]:
             if flow.nodes[user].module == module:

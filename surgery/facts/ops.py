@@ -9,7 +9,7 @@ def _names(text: str) -> frozenset[str]:
 
 # Move values around, or copy them, without mixing them.
 SHAPE = _names(
-    "reshape view view_as transpose swapaxes swapdims permute movedim moveaxis unsqueeze squeeze expand "
+    "reshape reshape_as view view_as transpose swapaxes swapdims permute movedim moveaxis unsqueeze squeeze expand "
     "expand_as repeat repeat_interleave tile chunk split tensor_split split_with_sizes unbind getitem pick "
     "narrow select index_select gather take_along_dim contiguous flatten unflatten ravel T mT H mH t to type "
     "type_as float half double bfloat16 clone alias detach data flip roll pixel_shuffle pixel_unshuffle unfold "
@@ -31,7 +31,7 @@ ACTIVATIONS = _names(
     "relu relu6 gelu silu swish mish sigmoid tanh softplus elu celu selu leaky_relu hardswish hardsigmoid "
     "hardtanh logsigmoid quick_gelu softsign tanhshrink square glu threshold prelu"
 )
-UNARY = _names("neg abs exp log sqrt rsqrt pow reciprocal sin cos")
+UNARY = _names("neg abs exp log sqrt rsqrt pow reciprocal sin cos round floor ceil trunc long int")
 NORMS = _names("layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm normalize")
 POOLS = _names(
     "mean sum max amax norm linalg_norm linalg_vector_norm std var avg_pool1d avg_pool2d adaptive_avg_pool1d "

@@ -76,9 +76,10 @@ def bypassed(modules: Mapping[str, Module], flow: Flow, reads: Mapping[str, str]
         holders = flow.holders(node.target)
         # A tied module that is called itself is not gone around, though its weight is read elsewhere too.
         around = [h for h in holders if not modules[h].calls]
+        outside = around or holders
         for user in map(flow.nodes.__getitem__, flow.users[node.index]):
             inside = any(user.module == h or is_inside(user.module, h) for h in holders)
-            for path in around if inside else holders:
+            for path in around if inside else outside:
                 if user.op != "output" and found.get(path, NO).answer != "yes":
                     where = f"`{flow.shown(user.module)}`" if user.module else "the model itself"
                     found[path] = Fact("yes", f"`{name}` is read by {user.op} in the forward of {where}; {user.place}")

@@ -10,6 +10,10 @@ from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
 from surgery.facts.norms import norms
 
+# On the way of a stream around a layer that has another size.
+_POOLED = {"mean", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", "interpolate", "upsample"}
+_AROUND_A_SHORTCUT = ops.SHAPE | ops.NORMS | ops.PRODUCTS | ops.SUMS | _POOLED
+_BENDING = ops.ACTIVATIONS | ops.SOFTMAX | ops.FUSED_ATTENTION | {ops.MULTI_HEAD}
 _IN_PARALLEL = 4  # branches that leave a stream at one place and are added to it one after the other
 
 
@@ -33,7 +37,7 @@ class Residuals:
         """Residual adds by the add's node."""
         found: dict[int, Residual] = {}
         for node in self.flow.nodes:
-            if node.op in ("add", "sub") and (residual := self._residual(node.index, found)):
+            if node.op == "add" and (residual := self._residual(node.index, found)):
                 found[node.index] = residual
         return found
 
@@ -53,15 +57,21 @@ class Residuals:
     def _is_branch(self, branch: int, stream: int, *, deep: bool = False) -> bool:
         """Whether `branch` was computed from `stream`, and has learnt something on the way.
 
-        `q * cos + rotated(q) * sin` has no projection on the way. Where `deep`, two in a row are asked for.
+        `q * cos + rotated(q) * sin` has no projection on the way. Where `deep`, two and an activation are asked for:
+        `linear(x) + up(down(x))` is an adapter beside its layer.
         """
         if stream == branch or not self.flow.depends(branch, on=stream):
             return False
-        before = self.flow.backward([branch], lambda node: node > stream)
-        inside = self.flow.forward([stream], lambda node: node in before) & self.flow.projections.keys()
+        inside = self.inside(branch, stream)
+        learnt = inside & self.flow.projections.keys()
         if not deep:
-            return bool(inside)
-        return any(inside & self.flow.backward(self.flow.data(node), lambda n: n > stream) for node in inside)
+            return bool(learnt)
+        return len(learnt) > 1 and any(self.flow.op(node) in _BENDING for node in inside)
+
+    def inside(self, branch: int, stream: int) -> set[int]:
+        """The nodes on the ways from a stream to the end of a branch."""
+        before = self.flow.backward([branch], lambda node: node > stream)
+        return self.flow.forward([stream], lambda node: node in before) - {stream}
 
     def _streams(self, start: int, branch: int, before: Mapping[int, Residual]) -> Iterator[int]:
         """Values that `start` is made of, from which a branch may have left: nearest first.
@@ -93,16 +103,22 @@ class Residuals:
         data = self.flow.data(node)
         if self.flow.op(node) in ops.SHAPE and len(data) == 1:
             return data if apart or self.flow.size(node) == self.flow.size(data[0]) else ()
-        if self.flow.op(node) in ops.PRODUCTS:
-            # A gated or scaled stream: the larger operand.
+        if self.flow.op(node) in _POOLED and len(data) == 1:
+            return data
+        if self.flow.op(node) in ops.PRODUCTS | ops.SUMS and node not in self.flow.projections:
+            # A gated, scaled or shifted stream: the larger operand.
             whole = [source for source in data if self.flow.size(source) == self.flow.size(node)]
             return (whole[0],) if len(whole) == 1 else ()
         return data if apart and self.flow.op(node) in ops.CONCATENATIONS else ()
 
     def _shortcut(self, node: int) -> tuple[int, ...]:
-        """What a projection on the skip path reads, where a stream changes its width."""
-        node = self._unshaped(node)
-        data = self.flow.data(node) if node in self.flow.projections else ()
+        """What a projection on the skip path reads, normalised or not, where a stream changes its width."""
+        while node not in self.flow.projections:
+            data = self.flow.data(node)
+            if len(data) != 1 or self.flow.op(node) not in _AROUND_A_SHORTCUT:
+                return ()
+            node = data[0]
+        data = self.flow.data(node)
         return (self._unshaped(data[0]),) if len(data) == 1 else ()
 
     def _unshaped(self, node: int) -> int:
@@ -124,13 +140,25 @@ class Residuals:
         while waiting:
             node, way = waiting.pop()
             if node in self.flow.projections:
-                found[node] = way
+                if self.flow.op(node) != "embedding":
+                    found[node] = way
                 continue
             for source in self._onward(node, gates):
                 if source not in seen and source > residual.stream:
                     seen.add(source)
                     waiting.append((source, [*way, source]))
         return found
+
+    def _gated(self, features: tuple[int, ...]) -> tuple[int, ...]:
+        """Of the factors of a product the one that is no gate, and no weight of an expert: smaller, or activated.
+
+        Where both are features of one size, and both or none is activated, it is a gated unit itself.
+        """
+        sizes = [self.flow.size(feature) for feature in features]
+        if min(sizes) < max(sizes):
+            return (features[sizes.index(max(sizes))],)
+        plain = [f for f in features if not self.flow.is_activation(self._unshaped(f))]
+        return (plain[0],) if len(plain) == 1 else ()
 
     def _onward(self, node: int, gates: frozenset[Edge]) -> tuple[int, ...]:
         op = self.flow.op(node)
@@ -141,9 +169,7 @@ class Residuals:
             features = tuple(source for source in sources if self.flow.hidden[source])
             if len(features) < 2:
                 return features
-            # A product of two features of one size is a gated unit; a smaller one is the weight of an expert.
-            sizes = [self.flow.size(feature) for feature in features]
-            return (features[sizes.index(max(sizes))],) if min(sizes) < max(sizes) else ()
+            return self._gated(features)
         if (op in ops.SUMS or op in ops.JOINS) and node not in self.all:
             return sources
         return ()
