@@ -2,145 +2,152 @@
 
 from __future__ import annotations
 
+import functools
+import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 
-from surgery.capturing.known import run
+from surgery.capturing.filling import Call, looked_at, made_by
+from surgery.capturing.known import LARGEST_KNOWN, run
 from surgery.capturing.places import calling_place
 from surgery.capturing.recorder import function_name, is_in_place
-from surgery.graph import Init, InitValue
+from surgery.capturing.storages import Made, Storages, merged
+from surgery.capturing.tensors import tensors_of
+from surgery.graph import Init
 
-_MAKES_CONSTANT = {"zeros": 0.0, "zeros_like": 0.0, "new_zeros": 0.0, "ones": 1.0, "ones_like": 1.0, "new_ones": 1.0}
-_MAKES_FULL = {"full": 1, "full_like": 1, "new_full": 2}
-_MAKES_RANDOM = {"rand", "randn", "randint", "rand_like", "randn_like", "randperm", "normal"}
-_MAKES_EMPTY = {"empty", "empty_like", "new_empty", "empty_strided"}
-_FILLS = {"zero": 0.0, "fill": None, "constant": None}
-_DRAWS = {
-    "uniform", "normal", "kaiming_uniform", "kaiming_normal", "xavier_uniform", "xavier_normal", "trunc_normal",
-    "bernoulli", "exponential", "geometric", "cauchy", "log_normal", "random",
-}  # fmt: skip
-_KEEPS = {"detach", "requires_grad", "data", "to", "contiguous", "clone", "float", "half", "double", "bfloat16", "cpu"}
-_KEEPS |= {"view", "reshape", "t", "T", "transpose", "permute", "unsqueeze", "squeeze", "expand", "type"}
-_SCALES = {"mul", "div", "neg"}  # exact zeros stay zeros, random stays random
+InitLookup = Callable[[torch.Tensor], Init]
 
-
-@dataclass(frozen=True)
-class _Made:
-    """What is known of a storage's content: `number` where all of it is one value."""
-
-    value: InitValue
-    number: float | None
-    place: str
-
-    @property
-    def init(self) -> Init:
-        return Init("zero" if self.number == 0 else self.value, self.place)
+_ELSEWHERE = Made("loaded", None, "")
+_NOT_SEEN = Made("unknown", None, "")
+_TORCH = f"{Path(torch.__file__).parent}/"
+_TORCH_INIT = torch.nn.init.__file__
+_LIFT = torch.ops.aten.lift_fresh.default
+# What makes no tensor: most of the calls of a construction.
+_ASKS = {"device", "dim", "dtype", "grad_fn", "is_meta", "ndim", "numel", "requires_grad", "set_grad_enabled"}
+_ASKS |= {"shape", "size"}
+# Functions in place, by torch's convention. A library's own of these names belong to the line that asks for them.
+_FILLING = {name for kind in (torch.nn.init, torch.Tensor) for name in dir(kind) if re.fullmatch(r"[a-z].*[^_]_", name)}
 
 
 class InitRecorder(TorchFunctionMode):
     """While active, follows every statement that fills a tensor; `of(parameter)` says how it was made.
 
     Content is tracked by storage, so `weight.data.zero_()`, `nn.init.zeros_(weight)` under `no_grad` and
-    `nn.Parameter(torch.zeros(...))` all tell. A statement that fills a part of a tensor with something
-    else makes the whole `random` if it was random before, else `unknown`.
+    `nn.Parameter(torch.zeros(...))` all tell. What is computed of numbers is computed here too (`0.1 * torch.ones(8)`);
+    what is computed of random values is random, and so is what is random in part. Values that came from before, or
+    by no function of torch, are loaded; where they are all zeros they are zero, as those of a live model.
     """
 
     def __init__(self, fake: FakeTensorMode | None = None) -> None:
         """With `fake`, the construction is one on fake tensors of that mode; ops on known values run for real."""
         super().__init__()
         self._fake = fake
-        self._made: dict[int, _Made] = {}
-        self._alive: list[torch.UntypedStorage] = []  # a storage's address means it only while it lives
+        self._storages = Storages()
+        # What the next fake tensor is made of. Of `torch.Tensor([0.0, 0.0])` and `torch.from_numpy` only this is seen.
+        self._lifted: Made | None = None
+        self._stale: set[int] = set()  # storages of real tensors that a fake one was written into
 
     def of(self, tensor: torch.Tensor) -> Init:
         """How the values of `tensor` were made; unknown if not while this was active."""
-        made = self._made.get(_address(tensor))
-        return made.init if made else Init("unknown")
+        made = self._storages.read(tensor)
+        if self._shows_values(tensor):
+            made = looked_at(tensor, made or (_ELSEWHERE if self._fake else _NOT_SEEN))
+        return (made or _NOT_SEEN).init
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         name = function_name(func)
-        if name == "bool" and sys._getframe(1).f_code.co_filename == torch.nn.init.__file__:
+        if name in _ASKS:
+            return func(*args, **kwargs)
+        caller = sys._getframe(1)
+        initialiser = caller.f_code.co_name if caller.f_code.co_filename == _TORCH_INIT else ""
+        if name == "bool" and initialiser and self._fake:
             # `trunc_normal_` draws until no value is out of bounds. Fake tensors have none: one draw will do.
             return False
-        subject = args[0] if args else kwargs.get("tensor", kwargs.get("input"))
-        before = self._made.get(_address(subject)) if isinstance(subject, torch.Tensor) else None
-        result = run(func, name, args, kwargs, self._fake) if self._fake else func(*args, **kwargs)
-        if isinstance(result, torch.Tensor):
-            seen = _address(result) in self._made
-            if name in _KEEPS or (seen and not is_in_place(func, name, kwargs)):
-                if before and not seen:  # a copy; else the tensor itself, or a view of it
-                    self._set(result, before)
-            else:
-                self._fill(result, self._what(name, before, args, kwargs))
-        elif name == "setitem" and isinstance(subject, torch.Tensor):
-            self._fill_part(subject, before, args[2])
+        written = _written(args, kwargs) if is_in_place(func, name, kwargs) else None
+        call = Call(func, name, args, kwargs, written, self._read, functools.partial(_statement, caller))
+        result = self._run(call)
+        if func is _LIFT:
+            self._lifted = looked_at(args[0], call.unknown()) if self._shows_values(args[0]) else None
+        elif self._lifted and name == "empty_strided":
+            self._storages.write(result, self._lifted)
+            self._lifted = None
+        elif initialiser == "dirac_" and name in ("zero", "setitem"):
+            self._storages.write(args[0], Made("identity", None, call.place()))
+        elif name == "setitem":
+            self._set_items(call)
+        elif written is not None:
+            self._storages.write(written, made_by(call))
+        else:
+            for tensor in (result,) if isinstance(result, torch.Tensor) else tensors_of(result):
+                if tensor not in self._storages:  # else the very tensor that was given, or a view of it
+                    self._storages.write(tensor, made_by(call))
         return result
 
-    def _fill(self, tensor: torch.Tensor, made: _Made) -> None:
-        """`tensor` was made, or filled; it may be a part of a larger one that was made before."""
-        now = self._made.get(_address(tensor))
-        is_whole = tensor.untyped_storage().nbytes() <= tensor.numel() * tensor.element_size()
-        if is_whole or not now:
-            self._set(tensor, made)
-        elif now.number is None or now.number != made.number:
-            self._set(tensor, _mixed(now))
+    def _run(self, call: Call) -> Any:
+        """The result of a call: under the fake tensor mode what writes real values into a real tensor runs for real."""
+        if self._fake is None or call.func is _LIFT:
+            return call.func(*call.args, **call.kwargs)
+        if _is_real(call.written):
+            if all(map(_is_real, tensors_of((call.args, call.kwargs)))):
+                with unset_fake_temporarily():
+                    return call.func(*call.args, **call.kwargs)
+            self._stale.add(call.written.untyped_storage()._cdata)
+        return run(call.func, call.name, call.args, call.kwargs, self._fake)
 
-    def _what(self, name: str, before: _Made | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Made:
-        """What the statement makes."""
-        if name in _MAKES_CONSTANT:
-            return self._constant(_MAKES_CONSTANT[name])
-        if name in _MAKES_FULL:
-            at = _MAKES_FULL[name]
-            return self._constant(kwargs.get("fill_value", args[at] if len(args) > at else None))
-        if name in _FILLS:
-            given = kwargs.get("val", kwargs.get("value", args[1] if len(args) > 1 else None))
-            number = _FILLS[name]
-            return self._constant(given if number is None else number)
-        if name in _MAKES_RANDOM or name in _DRAWS:
-            return _Made("random", None, calling_place())
-        if name == "eye":
-            return _Made("identity", None, calling_place())
-        if name in _MAKES_EMPTY:
-            return _Made("unknown", None, calling_place())
-        if name == "copy":
-            source = self._made.get(_address(args[1])) if len(args) > 1 and isinstance(args[1], torch.Tensor) else None
-            # Values that no statement here made came from a file.
-            value, number = (source.value, source.number) if source else ("loaded", None)
-            return _Made(value, number, calling_place())
-        if name in _SCALES and before and (before.number == 0 or before.value == "random"):
-            return before
-        return _Made("unknown", None, calling_place())
+    def _set_items(self, call: Call) -> None:
+        """`tensor[index] = value`"""
+        tensor, index, value = call.args
+        made = call.as_made_here(call.made(value)) if isinstance(value, torch.Tensor) else call.constant(value)
+        if any(isinstance(each, FakeTensor) for each in tensors_of(index)):
+            self._storages.write(tensor, merged([call.made(tensor), made]))  # nobody knows where
+        else:
+            self._storages.write(tensor, made, index)
 
-    def _constant(self, number: Any) -> _Made:
-        known = isinstance(number, (int, float)) and not isinstance(number, torch.Tensor)
-        return _Made("constant" if known else "unknown", float(number) if known else None, calling_place())
+    def _read(self, tensor: torch.Tensor, *, look: bool) -> Made:
+        """How values were made that a call is given; `look` if they are still those that it was given."""
+        made = self._storages.read(tensor)
+        if look and self._shows_values(tensor) and tensor.numel() <= LARGEST_KNOWN:
+            return looked_at(tensor, made or _ELSEWHERE)
+        return made or (_NOT_SEEN if isinstance(tensor, FakeTensor) else _ELSEWHERE)
 
-    def _fill_part(self, tensor: torch.Tensor, before: _Made | None, value: Any) -> None:
-        if before and not (isinstance(value, (int, float)) and before.number == float(value)):
-            self._set(tensor, _mixed(before))
-
-    def _set(self, tensor: torch.Tensor, made: _Made) -> None:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._made:
-            self._alive.append(storage)
-        self._made[storage._cdata] = made
+    def _shows_values(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor holds values to look at, and they are those that the construction makes."""
+        return (
+            _is_real(tensor)
+            and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
+            and tensor.layout is torch.strided
+            and tensor.numel() > 0
+            and tensor.untyped_storage()._cdata not in self._stale
+        )
 
 
-def _mixed(before: _Made) -> _Made:
-    return _Made("random" if before.value == "random" else "unknown", None, before.place)
+def _statement(caller: FrameType) -> str:
+    """The line of the model's code that asks for a function, called in torch or in a library's own initialisers."""
+    start: FrameType | None = caller
+    frame: FrameType | None = caller
+    while frame and ((in_torch := frame.f_code.co_filename.startswith(_TORCH)) or frame.f_code.co_name in _FILLING):
+        start, frame = start if in_torch else frame.f_back, frame.f_back
+    return calling_place(start)
 
 
-def _address(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+def _written(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The tensor that a call in place writes into."""
+    return kwargs.get("out", args[0] if args else kwargs.get("tensor", kwargs.get("input")))
+
+
+def _is_real(tensor: Any) -> bool:
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and not is_functorch_wrapped_tensor(tensor)
 
 
 def init_from_value(parameter: torch.Tensor) -> Init:
@@ -148,6 +155,3 @@ def init_from_value(parameter: torch.Tensor) -> Init:
     if parameter.is_meta or type(parameter) not in (torch.Tensor, torch.nn.Parameter) or not parameter.numel():
         return Init("unknown")
     return Init("zero", "the value it has now") if not parameter.detach().any() else Init("unknown")
-
-
-InitLookup = Callable[[torch.Tensor], Init]

@@ -20,12 +20,12 @@ _CALLERS = (str(_HERE / "capture.py"), str(_HERE / "build.py"))
 _TORCH_LAYERS = f"{_TORCH / 'nn' / 'modules'}/"
 
 
-def calling_place() -> str:
-    """`package/file.py:line` of the innermost line of the model's code that is running.
+def calling_place(frame: FrameType | None = None) -> str:
+    """`package/file.py:line` of the innermost line of the model's code that is running, from `frame` outwards.
 
     That is neither torch's nor the recorder's; where a model is made of torch's own layers only, the layer's line.
     """
-    frame: FrameType | None = sys._getframe(1)
+    frame = frame or sys._getframe(1)
     layer: FrameType | None = None
     while frame is not None and frame.f_code.co_filename not in _CALLERS:
         file = frame.f_code.co_filename

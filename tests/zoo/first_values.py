@@ -1,0 +1,28 @@
+"""What an init fact says of a parameter, against the values that a real construction gave it."""
+
+from __future__ import annotations
+
+import torch
+
+
+def kind_of(values: torch.Tensor) -> str:
+    """`zero`, `constant`, `identity` (also of a convolution), or `varied` where values differ."""
+    values = values.detach()
+    if not values.any():
+        return "zero"
+    if bool((values == values.flatten()[0]).all()):
+        return "constant"
+    unit = torch.empty_like(values)
+    if values.ndim == 2:
+        torch.nn.init.eye_(unit)
+    elif 3 <= values.ndim <= 5:
+        torch.nn.init.dirac_(unit)
+    return "identity" if values.ndim in (2, 3, 4, 5) and torch.equal(values, unit) else "varied"
+
+
+def agrees(said: str, values: torch.Tensor) -> bool:
+    """Whether the values are as `said`. A single number may be drawn or loaded; unknown is allowed where they vary."""
+    kind = kind_of(values)
+    if kind == "zero" or said in ("zero", "constant", "identity"):
+        return said == kind or (said == "random" and values.numel() == 1)
+    return said in ("random", "loaded") or kind == "varied"
