@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch.fx import Graph, Node
 
@@ -22,7 +24,7 @@ def split_composites(graph: Graph) -> None:
             node.meta["name"] = _einsum(node)
 
 
-def _before(node: Node, name: str, *operands: object) -> Node:
+def _before(node: Node, name: str, *operands: Any) -> Node:
     """A new op just before `node`, of the size that its operands broadcast to."""
     with node.graph.inserting_before(node):
         made = node.graph.call_function(getattr(torch, name), operands)
@@ -31,7 +33,7 @@ def _before(node: Node, name: str, *operands: object) -> Node:
     return made
 
 
-def _become(node: Node, name: str, *operands: object) -> None:
+def _become(node: Node, name: str, *operands: Any) -> None:
     node.args, node.kwargs = operands, {}
     node.meta["name"] = name
 

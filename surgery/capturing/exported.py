@@ -24,7 +24,7 @@ from surgery.capturing.places import shown_file
 from surgery.capturing.tensors import named_tensors, tensors_of
 from surgery.capturing.untaken import untaken_paths
 from surgery.capturing.untouched import left_as_it_was
-from surgery.facts import with_facts
+from surgery.facts import ops, with_facts
 from surgery.graph import Graph, Header
 
 # Names of exported ops whose functions `surgery.facts.ops` knows by another.
@@ -163,7 +163,7 @@ class _Translation:
             "name": name,
             "module": self._enter(node.meta.get("nn_module_stack") or {}),
             "place": _place(node.meta.get("stack_trace") or ""),
-            "cut": cut or name == "detach",
+            "cut": cut or name in ops.FLAT,
         }
         if written:
             self._values.write(written, node, made)

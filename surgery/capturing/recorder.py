@@ -21,8 +21,7 @@ from torch.overrides import TorchFunctionMode
 from surgery.capturing.known import run
 from surgery.capturing.places import calling_place
 from surgery.capturing.tensors import named_tensors, tensors_of
-
-_DETACHING = {"detach", "detach_", "data"}
+from surgery.facts import ops
 
 
 class Recorder(TorchFunctionMode):
@@ -139,7 +138,7 @@ class Recorder(TorchFunctionMode):
             "name": name,
             "module": self._running[-1],
             "place": calling_place(),
-            "cut": name in _DETACHING or not (self._differentiable or torch.is_grad_enabled()),
+            "cut": not self._differentiable and (name in ops.FLAT or not torch.is_grad_enabled()),
         }
         _describe(node, first)
         return node

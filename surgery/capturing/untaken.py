@@ -33,6 +33,13 @@ class Untaken:
 
     reads: dict[str, str] = field(default_factory=dict)
     switches: dict[str, str] = field(default_factory=dict)
+    _ranks: dict[str, tuple[bool, int]] = field(default_factory=dict)
+
+    def switch(self, path: str, why: str, rank: tuple[bool, int]) -> None:
+        """Note what decides if a module runs: a call says it better than a read, and near code than far."""
+        if rank > self._ranks.get(path, (False, -1)):
+            self._ranks[path] = rank
+            self.switches[path] = why
 
 
 def untaken_paths(model: torch.nn.Module, calls: Mapping[str, int]) -> Untaken:
@@ -59,13 +66,13 @@ class _Use:
         for module, rest in _followed(self.module, self.chain):
             if module is self.module or id(module) not in paths:
                 continue
-            path = paths[id(module)]
+            path, near = paths[id(module)], paths[id(self.module)].count(".")
             if not rest or callable(getattr(type(module), rest[0], None)):
-                found.switches.setdefault(path, f"whether it runs is decided by {self.test}")
+                found.switch(path, f"whether it runs is decided by {self.test}", (True, near))
             elif module._parameters.get(rest[0]) is not None and not _uses_no_value(rest[1:]):
                 why = f"`{rest[0]}` is read directly on a path that this run did not take, decided by {self.test}"
                 found.reads.setdefault(path, f"{why}; {self.place}")
-                found.switches.setdefault(path, f"whether it is read is decided by {self.test}")
+                found.switch(path, f"whether it is read is decided by {self.test}", (False, near))
 
 
 def _uses_no_value(rest: Chain) -> bool:
@@ -78,8 +85,8 @@ def _followed(module: torch.nn.Module, chain: Chain) -> Iterator[tuple[torch.nn.
     if chain and chain[0] == EACH and isinstance(module, (torch.nn.ModuleList, torch.nn.Sequential)):
         for child in module.children():
             yield from _followed(child, chain[1:])
-    elif chain and isinstance(child := module._modules.get(chain[0]), torch.nn.Module):
-        yield from _followed(child, chain[1:])
+    elif chain and (held := module._modules.get(chain[0])) is not None:
+        yield from _followed(held, chain[1:])
     else:
         yield module, chain
 
@@ -113,7 +120,7 @@ class _Function:
     # --- tests ----------------------------------------------------------------------------
 
     def _test(self, summary: Summary, conditions: tuple[Condition, ...]) -> str | None:
-        """The open test nearest to a line, or to the call of this function; empty if there is none.
+        """The open test nearest to a line, behind that on which the call of this function hangs; empty without any.
 
         None where a test that is decided keeps the line from running.
         """
@@ -126,7 +133,7 @@ class _Function:
                 nearest = f"`{shown}` ({shown_line(summary.filename, condition.test.lineno)})"
             elif answer is not condition.wanted:
                 return None
-        return self.test or nearest
+        return " and ".join(filter(None, (self.test, nearest)))
 
     def _truth(self, summary: Summary, test: ast.expr) -> bool | None:
         """What a test comes to, if it depends on nothing but the modules' own settings; else None."""

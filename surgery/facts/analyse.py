@@ -14,7 +14,7 @@ from surgery.facts.flow import Flow
 from surgery.facts.gradient import gradients, without_parameters
 from surgery.facts.modulation import Modulation
 from surgery.facts.norms import norm_roles
-from surgery.facts.reach import bypassed, parameter_reads, tied, unreached
+from surgery.facts.reach import bypassed, reads_of, tied, unreached
 from surgery.facts.residual import Residuals
 from surgery.graph import NO, ROLES, Fact, Graph
 
@@ -33,11 +33,10 @@ def with_facts(
     blocks = blocks_of(graph.modules)
     graph = Graph(graph.header, {p: replace(m, block=blocks.get(p)) for p, m in graph.modules.items()}, graph.nodes)
     flow = Flow(graph)
-    used = parameter_reads(flow)
-    missed = unreached(graph.modules, used, switches)
+    missed = unreached(graph.modules, reads_of(flow, buffers=True), switches)
     around = bypassed(graph.modules, flow, reads)
     shared = tied(graph.modules, flow)
-    gradient = without_parameters(graph.modules, gradients(flow, used))
+    gradient = without_parameters(graph.modules, gradients(flow, reads_of(flow, buffers=False)))
     roles = roles_of(flow)
     modules = {
         path: replace(

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 
 from surgery.facts import ops
 from surgery.facts.flow import Flow
+from surgery.graph import Node
 
 # From an input to its first projection. A sine or cosine encodes a position or a time, not content.
 _BEFORE = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | ops.NORMS | {"where", "one_hot", "remainder"}
@@ -134,37 +135,71 @@ def output_roles(flow: Flow, streams: Collection[int], inner: Collection[str]) -
                 waiting.append((source, [*way, source]))
 
 
-def router_roles(flow: Flow, experts: Collection[str]) -> Iterator[tuple[str, str, str]]:
+def router_roles(flow: Flow, experts: set[str]) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of router: a projection whose scores a top-k picks experts by, or weigh a shared one.
 
     `experts` are the modules that end a feed-forward branch.
     """
     yield from _picks(flow)
     for node in flow.nodes:
-        if node.op == "sigmoid" and node.shape[-1:] == (1,):
-            score = _unshaped(flow, *flow.data(node.index))
-            if score in flow.projections and (product := _weighed(flow, node.index, experts)):
-                yield flow.projections[score], "router", f"{flow.op(score)} -> sigmoid -> mul; {flow.place(product)}"
+        if node.op in ops.SOFTMAX | {"sigmoid"}:
+            score = _unshaped(flow, node.index)
+            if score not in flow.projections or (node.op == "sigmoid" and _width(flow, score) != 1):
+                continue
+            if product := _weighed(flow, node.index, experts):
+                how = f"{flow.op(score)} -> {node.op} -> mul; {flow.place(product)}"
+                yield flow.projections[score], "router", how
 
 
-def _weighed(flow: Flow, weight: int, experts: Collection[str]) -> int | None:
-    """The product of a weight with the result of one of `experts`."""
-    for user in flow.users[weight]:
-        others = [_unshaped(flow, source) for source in flow.data(user) if source != weight]
-        if flow.op(user) == "mul" and any(flow.projections.get(other) in experts for other in others):
-            return user
+def _width(flow: Flow, projection: int) -> int:
+    """How many features a projection makes: a convolution's are its second dimension."""
+    shape = flow.nodes[projection].shape
+    return shape[1] if flow.op(projection) in ops.CONVOLUTIONS else shape[-1]
+
+
+def _weighed(flow: Flow, weight: int, experts: set[str]) -> int | None:
+    """A product in which a part of a weight multiplies the larger result of one of `experts`."""
+    waiting = [weight]
+    while waiting:
+        node = waiting.pop()
+        for user in flow.users[node]:
+            if flow.op(user) in ops.SHAPE and flow.inputs(user)[0] == node:
+                waiting.append(user)
+            elif flow.op(user) == "mul":
+                others = [source for source in flow.data(user) if flow.size(source) > flow.size(node)]
+                if any(_makers(flow, other) & experts for other in others):
+                    return user
     return None
 
 
+def _makers(flow: Flow, node: int) -> set[str]:
+    """The modules whose results a node holds, side by side where there are several."""
+    if node in flow.projections:
+        return {flow.projections[node]}
+    if flow.op(node) not in ops.SHAPE | ops.CONCATENATIONS:
+        return set()
+    return {maker for source in flow.data(node) for maker in _makers(flow, source)}
+
+
 def _unshaped(flow: Flow, node: int) -> int:
-    while flow.op(node) in ops.SHAPE and len(flow.data(node)) == 1:
+    """What a score was before softmax or sigmoid, a temperature and shapes."""
+    on_the_way = ops.SHAPE | ops.SOFTMAX | ops.PRODUCTS | {"sigmoid"}
+    while node not in flow.projections and flow.op(node) in on_the_way and len(flow.data(node)) == 1:
         node = flow.data(node)[0]
     return node
 
 
+def _picks_one(flow: Flow, node: Node) -> bool:
+    """Whether the position of a largest score decides what is computed, and is not only returned."""
+    if node.op not in ("argmax", "max"):
+        return False
+    positions = [n for n in (node.index, *flow.users[node.index]) if flow.nodes[n].dtype == "int64"]
+    return bool(flow.forward(positions) & flow.projections.keys()) if positions else False
+
+
 def _picks(flow: Flow) -> Iterator[tuple[str, str, str]]:
     for node in flow.nodes:
-        if node.op != "topk" and not (node.op == "argmax" and flow.forward([node.index]) & flow.projections.keys()):
+        if node.op != "topk" and not _picks_one(flow, node):
             continue
         waiting, seen = list(flow.data(node.index)), set()
         while waiting:

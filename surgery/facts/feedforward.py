@@ -10,7 +10,7 @@ from surgery.facts.flow import Edge, Flow
 from surgery.facts.residual import Residuals
 
 # Between the two layers of a branch: activation, gate, norm, shapes.
-_BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | ops.POOLS | ops.UNARY
+_BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | ops.POOLS | ops.UNARY | ops.BENDS
 
 
 def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> Iterator[tuple[str, str, str]]:
@@ -23,7 +23,7 @@ def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> It
             if flow.op(last) == ops.MULTI_HEAD or any(map(flow.is_activation, way)):
                 continue
             inside = residuals.inside(residual.branch, residual.stream)
-            given = tuple(source for source in flow.data(last) if source in inside)
+            given = tuple(source for source in flow.data(last) if source in inside and flow.hidden[source])
             found = _first_layers(flow, given, residual.stream, inside, gates)
             if not found or not found.curved or not _are_first(flow, found, inside, residuals.all):
                 continue
@@ -92,7 +92,7 @@ def _first_layers(
         for part in parts:
             found.ways.update({first: [*way, node] for first, way in part.ways.items()})
             found.curved |= part.curved
-        found.curved |= op in ops.ACTIVATIONS or (op in ops.PRODUCTS and len(features) == 2)
+        found.curved |= op in ops.BENDS or (op in ops.PRODUCTS and len(features) == 2)
     return found if found.ways else None
 
 

@@ -12,6 +12,9 @@ from surgery.graph import Graph, Node
 Edge = tuple[int, int]  # a node and the node that reads it
 
 
+_LAYERS = {"linear"} | ops.CONVOLUTIONS
+
+
 class Flow:
     """Nodes with their users and some properties that every analysis asks for.
 
@@ -39,11 +42,27 @@ class Flow:
 
     @cached_property
     def static(self) -> list[bool]:
-        """Whether a node depends on parameters, buffers and constants alone."""
+        """Whether a node depends on parameters, buffers and constants alone.
+
+        What a layer makes of a parameter (a learnt query) is a feature.
+        """
         found: list[bool] = []
+        learnt: list[bool] = []
         for node in self.nodes:
-            found.append(node.op != "input" and all(found[source] for source in node.inputs))
+            is_static = node.op != "input" and all(found[source] for source in node.inputs)
+            layer = node.op in _LAYERS and len(node.inputs) > 1 and learnt[node.inputs[0]] and learnt[node.inputs[1]]
+            found.append(is_static and not layer)
+            learnt.append(
+                is_static
+                and (self.is_parameter(node) if node.op == "parameter" else any(learnt[s] for s in node.inputs))
+            )
         return found
+
+    def is_parameter(self, node: Node) -> bool:
+        """Whether a node reads a parameter, and no buffer."""
+        owner, _, name = node.target.rpartition(".")
+        module = self.graph.modules.get(owner)
+        return module is not None and module.parameter(name) is not None
 
     @cached_property
     def _from_parameter(self) -> list[bool]:

@@ -12,13 +12,14 @@ from surgery.graph import Fact, Module
 def gradients(flow: Flow, reads: Mapping[str, list[int]]) -> dict[str, Fact]:
     """For every module that owns parameters: does the gradient of the output reach what it computes?
 
-    It is cut by `no_grad` and `detach`, by a projection whose weight starts as zeros (the gradient of its
-    input is zero), and by a product with what such a projection, bias and all, made.
+    It is cut by `no_grad`, `detach`, integers and flat functions, by a projection whose weight starts as zeros (the
+    gradient of its input is zero), and by a product with what such a projection, bias and all, made.
     """
     zeros = _zero_projections(flow)
     cuts = _zero_edges(flow, zeros)
-    passes = flow.backward(flow.outputs, keep=lambda node: not flow.nodes[node].cut, without=cuts.keys())
-    could = flow.backward(flow.outputs, keep=lambda node: not flow.nodes[node].cut)
+    outputs = [node for node in flow.outputs if _has_slope(flow, node)]
+    passes = flow.backward(outputs, keep=lambda node: _has_slope(flow, node), without=cuts.keys())
+    could = flow.backward(outputs, keep=lambda node: _has_slope(flow, node))
     found: dict[str, Fact] = {}
     for path, users in reads.items():
         if way := next((user for user in users if user in passes), None):
@@ -28,6 +29,11 @@ def gradients(flow: Flow, reads: Mapping[str, list[int]]) -> dict[str, Fact]:
         elif users:
             found[path] = Fact("no", "its result does not reach the output, or only through no_grad or detach")
     return found
+
+
+def _has_slope(flow: Flow, node: int) -> bool:
+    """Whether a gradient passes a node: not under no_grad, by a flat function, or through integers."""
+    return not flow.nodes[node].cut and flow.is_float(node)
 
 
 def _zero_projections(flow: Flow) -> dict[int, bool]:

@@ -8,8 +8,13 @@ from functools import lru_cache
 from surgery.facts import ops
 from surgery.facts.flow import Flow
 
-_SQUARES = ("pow", "square", "var", "var_mean")
-_MEANS = {"mean", "var", "var_mean"}
+_SQUARES = ("pow", "square", "var", "var_mean", "std")
+_MEANS = {"mean", "var", "var_mean", "std"}
+_ROOTS = {"rsqrt": "inverse root", "sqrt": "root", "reciprocal": "inverse", "rdiv": "inverse"}
+_POWERS = {0.5: "root", -0.5: "inverse root", -1.0: "inverse"}
+
+
+_KEEP_FROM_ZERO = ops.SHAPE | ops.SUMS | ops.PRODUCTS | {"clamp_min", "maximum"}
 
 
 @lru_cache(maxsize=4)
@@ -54,11 +59,13 @@ def norm_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
 
 def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: bool) -> bool:
     """Whether `statistic` is the (inverse) root of the mean square, or variance, of what `value` is made of."""
-    node = flow.nodes[statistic]
-    inverse = node.op == "rsqrt" or (node.op == "pow" and -0.5 in node.arguments)
-    if not inverse and not (divides and node.op == "sqrt"):
+    roots = _roots(flow, statistic)
+    if roots not in (("root", "inverse"), ("inverse", "root"), ("inverse root",)) and not (
+        divides and roots == ("root",)
+    ):
         return False
-    inside = flow.backward([statistic], lambda n: flow.nodes[n].module == node.module)
+    module = flow.nodes[statistic].module
+    inside = flow.backward([statistic], lambda n: flow.nodes[n].module == module)
     names = {flow.op(n) for n in inside}
     squared = any(flow.op(n) in _SQUARES or (flow.op(n) == "mul" and len(set(flow.inputs(n))) == 1) for n in inside)
     if not squared or not names & _MEANS:
@@ -67,9 +74,27 @@ def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: boo
     return bool(measured & flow.backward([value], lambda n: n >= min(measured, default=0)))
 
 
+def _roots(flow: Flow, statistic: int) -> tuple[str, ...]:
+    """The roots and inverses that a statistic is made by last, the last first; what keeps it from zero left out."""
+    found: list[str] = []
+    while True:
+        node = flow.nodes[statistic]
+        kind = _ROOTS.get(node.op) or _POWERS.get(next((a for a in node.arguments if isinstance(a, float)), 0.0), "")
+        if node.op in _ROOTS or (node.op == "pow" and kind):
+            found.append(kind)
+        elif node.op == "std":
+            return (*found, "root")
+        elif node.op not in ops.SHAPE | ops.SUMS or not found:
+            return tuple(found)
+        data = flow.data(statistic)
+        if len(data) != 1:
+            return tuple(found)
+        statistic = data[0]
+
+
 def _is_length(flow: Flow, divisor: int, value: int) -> bool:
     """Whether a divisor is the length of the vectors that it divides, kept from zero: `normalize` written out."""
-    while len(data := flow.data(divisor)) == 1 and flow.op(divisor) in ops.SHAPE | ops.SUMS | {"clamp_min"}:
+    while len(data := flow.data(divisor)) == 1 and flow.op(divisor) in _KEEP_FROM_ZERO:
         divisor = data[0]
     return flow.op(divisor) in ops.MAGNITUDES and value in flow.data(divisor)
 

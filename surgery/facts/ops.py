@@ -15,7 +15,7 @@ SHAPE = _names(
     "type_as float half double bfloat16 clone alias detach data flip roll pixel_shuffle pixel_unshuffle unfold "
     "fold pad constant_pad_nd view_as_complex view_as_real as_strided atleast_1d atleast_2d atleast_3d "
     "broadcast_to einops rearrange requires_grad cpu cuda masked_fill masked_select dropout alpha_dropout "
-    "feature_dropout dropout1d dropout2d squeeze_copy nan_to_num clamp clip"
+    "feature_dropout dropout1d dropout2d squeeze_copy nan_to_num clamp clamp_min clamp_max clip"
 )
 CONCATENATIONS = _names("cat concat concatenate stack hstack vstack dstack")
 WRITES = _names("setitem copy index_put index_copy scatter masked_scatter slice_scatter select_scatter")
@@ -31,7 +31,13 @@ ACTIVATIONS = _names(
     "relu relu6 gelu silu swish mish sigmoid tanh softplus elu celu selu leaky_relu hardswish hardsigmoid "
     "hardtanh logsigmoid quick_gelu softsign tanhshrink square glu threshold prelu"
 )
-UNARY = _names("neg abs exp log sqrt rsqrt pow reciprocal sin cos round floor ceil trunc long int")
+UNARY = _names(
+    "neg abs exp log sqrt rsqrt pow reciprocal sin cos round floor ceil trunc long int erf erfc log1p expm1 sign"
+)
+# Without slope, so that no gradient passes.
+FLAT = _names("detach data round floor ceil trunc sign heaviside")
+# Bend what passes: activations and what people write them out with.
+BENDS = ACTIVATIONS | _names("erf erfc exp sin cos pow maximum minimum where clamp clip clamp_min abs log1p expm1")
 NORMS = _names("layer_norm rms_norm group_norm batch_norm instance_norm local_response_norm normalize")
 POOLS = _names(
     "mean sum max amax norm linalg_norm linalg_vector_norm std var avg_pool1d avg_pool2d adaptive_avg_pool1d "

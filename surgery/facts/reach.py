@@ -8,11 +8,11 @@ from surgery.facts.flow import Flow
 from surgery.graph import NO, Fact, Module, is_inside
 
 
-def parameter_reads(flow: Flow) -> dict[str, list[int]]:
-    """The ops that read a parameter or buffer of a module, or one tied to it, by the module's path."""
+def reads_of(flow: Flow, *, buffers: bool) -> dict[str, list[int]]:
+    """The ops that read a parameter of a module, or one tied to it, by the module's path; with or without buffers."""
     reads: dict[str, list[int]] = {}
     for node in flow.nodes:
-        if node.op == "parameter":
+        if node.op == "parameter" and (buffers or flow.is_parameter(node)):
             for owner in flow.holders(node.target):
                 reads.setdefault(owner, []).extend(flow.users[node.index])
     return reads
@@ -31,11 +31,12 @@ def unreached(
             while path not in reached:
                 reached.add(path)
                 path = path.rpartition(".")[0]
+    siblings = _siblings(modules)
     found = {}
-    for path, module in modules.items():
+    for path in modules:
         if path in reached:
             continue
-        sibling = _sibling_that_ran(path, module, modules, reached)
+        sibling = _sibling_that_ran(path, modules, siblings)
         if path in switches:
             found[path] = Fact("unknown", switches[path])
         elif sibling:
@@ -47,16 +48,21 @@ def unreached(
     return found
 
 
-def _sibling_that_ran(path: str, module: Module, modules: Mapping[str, Module], reached: set[str]) -> str | None:
-    """A numbered sibling of the same class that was reached: then `path` may be an expert not routed to."""
-    parent, _, name = path.rpartition(".")
-    if not name.isdecimal():
-        return None
-    for number in range(1_000_000):
-        sibling = f"{parent}.{number}" if parent else str(number)
-        if sibling not in modules:
-            return None
-        if sibling in reached and modules[sibling].kind == module.kind and modules[sibling].calls:
+def _siblings(modules: Mapping[str, Module]) -> dict[str, list[str]]:
+    """The children of every list, dict and other holder of modules that are told apart by a number or a key."""
+    found: dict[str, list[str]] = {}
+    for path in modules:
+        parent, _, name = path.rpartition(".")
+        if path and (name.isdecimal() or "ModuleDict" in modules[parent].bases):
+            found.setdefault(parent, []).append(path)
+    return found
+
+
+def _sibling_that_ran(path: str, modules: Mapping[str, Module], siblings: Mapping[str, list[str]]) -> str | None:
+    """A sibling of the same class that was called: then `path` may be an expert not routed to, a task not asked for."""
+    parent = path.rpartition(".")[0]
+    for sibling in siblings.get(parent, ()):
+        if sibling != path and modules[sibling].calls and modules[sibling].kind == modules[path].kind:
             return sibling
     return None
 
@@ -78,6 +84,8 @@ def bypassed(modules: Mapping[str, Module], flow: Flow, reads: Mapping[str, str]
         around = [h for h in holders if not modules[h].calls]
         outside = around or holders
         for user in map(flow.nodes.__getitem__, flow.users[node.index]):
+            if not flow.users[user.index]:
+                continue  # a shape or a dtype was asked of it
             inside = any(user.module == h or is_inside(user.module, h) for h in holders)
             for path in around if inside else outside:
                 if user.op != "output" and found.get(path, NO).answer != "yes":

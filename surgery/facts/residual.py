@@ -13,6 +13,7 @@ from surgery.facts.norms import norms
 # On the way of a stream around a layer that has another size.
 _POOLED = {"mean", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d", "interpolate", "upsample"}
 _AROUND_A_SHORTCUT = ops.SHAPE | ops.NORMS | ops.PRODUCTS | ops.SUMS | _POOLED
+_ADDS = {"add", "index_add", "scatter_add"}
 _BENDING = ops.ACTIVATIONS | ops.SOFTMAX | ops.FUSED_ATTENTION | {ops.MULTI_HEAD}
 _IN_PARALLEL = 4  # branches that leave a stream at one place and are added to it one after the other
 
@@ -37,7 +38,7 @@ class Residuals:
         """Residual adds by the add's node."""
         found: dict[int, Residual] = {}
         for node in self.flow.nodes:
-            if node.op == "add" and (residual := self._residual(node.index, found)):
+            if node.op in _ADDS and (residual := self._residual(node.index, found)):
                 found[node.index] = residual
         return found
 
