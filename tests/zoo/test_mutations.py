@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from mutations import MUTATIONS, SUBJECTS, Mutation
+from mutations import MUTATIONS, SUBJECTS, Edit, Mutation
 from mutations.evidence import cited, evidence_of, out_of_date, sources
 from mutations.facts import expected_table, table_of
 from mutations.package import changed
@@ -51,6 +52,23 @@ def test_the_facts_follow(mutation: Mutation, tmp_path: Path) -> None:
         evidence = evidence_of(after[citation.path], citation.fact)
         assert any(citation.text in line for _, line in cited(evidence, mutated)), evidence
     assert not [*out_of_date(before, after, installed, mutated)]
+
+
+def test_another_version_of_the_source_is_noticed(tmp_path: Path) -> None:
+    name = "f5_tts.model.modules"
+    installed = import_module(name)
+    edits = [Edit(name, "        self.a = no_longer\n        self.b = there\n", "")]
+    with pytest.raises(AssertionError, match="has 0, not 1"), changed([name], edits, tmp_path):
+        pass
+    assert import_module(name) is installed
+
+
+def test_the_installed_source_is_back_afterwards(tmp_path: Path) -> None:
+    name = "f5_tts.model.modules"
+    installed = import_module(name)
+    with changed([name], [Edit(name, "class GRN(", "class Response(")], tmp_path):
+        assert not hasattr(import_module(name), "GRN")
+    assert import_module(name) is installed
 
 
 def test_there_are_ten_kinds_on_five_models() -> None:

@@ -90,6 +90,68 @@ mutation(
 
 mutation(
     "flux",
+    "scale computed from the pooled stream",
+    Edit(
+        NORMALIZATION,
+        """
+            emb = self.linear(self.silu(conditioning_embedding).to(x.dtype))
+            scale, shift = torch.chunk(emb, 2, dim=1)
+            x = self.norm(x) * (1 + scale)[:, None, :] + shift[:, None, :]
+        """,
+        """
+            scale = self.linear(self.silu(x.mean(1)))[:, : x.shape[-1]]
+            x = self.norm(x) * (1 + scale)[:, None, :]
+        """,
+    ),
+    changes={"norm_out.linear": {"role modulation": LOST}},  # squeeze and excitation
+)
+
+mutation(
+    "flux",
+    "modulation of low rank",
+    Edit(
+        NORMALIZATION,
+        """
+            self.linear = nn.Linear(embedding_dim, 3 * embedding_dim, bias=bias)
+        """,
+        """
+            self.linear = nn.Linear(embedding_dim, 4, bias=bias)
+            self.up = nn.Linear(4, 3 * embedding_dim, bias=False)
+        """,
+    ),
+    Edit(
+        NORMALIZATION,
+        """
+            shift_msa, scale_msa, gate_msa = emb.chunk(3, dim=1)
+        """,
+        """
+            shift_msa, scale_msa, gate_msa = self.up(emb).chunk(3, dim=1)
+        """,
+    ),
+    changes={
+        "single_transformer_blocks.*.norm.linear": {
+            "role modulation": LOST,
+            "role conditioning": GAINED,
+            "shape weight": ("144x48", "4x48"),
+            "shape bias": ("144", "4"),
+        }
+    },
+    added={
+        f"single_transformer_blocks.{block}.norm.up": {
+            "kind": "Linear",
+            "calls": "1",
+            "gradient": "yes",
+            "block": f"single_transformer_blocks.* {block}",
+            "init weight": "random",
+            "shape weight": "144x4",
+            "role modulation": "yes",
+        }
+        for block in (0, 1)
+    },
+)
+
+mutation(
+    "flux",
     "modulation joined to the text",
     Edit(
         FLUX,

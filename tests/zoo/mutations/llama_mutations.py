@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mutations.case import GAINED, LOST, Citation, Edit, maybe_called, mutation, not_called
+from mutations.case import GAINED, LOST, Citation, Edit, mutation, not_called
 
 LLAMA = "transformers.models.llama.modeling_llama"
 LAYERS = "model.layers.*"
@@ -127,6 +127,60 @@ mutation(
 
 mutation(
     "llama",
+    "output of the attention gated by its own stream",
+    Edit(
+        LLAMA,
+        """
+            self.is_causal = True
+        """,
+        """
+            self.is_causal = True
+            self.modulation = nn.Linear(config.hidden_size, config.num_attention_heads * self.head_dim)
+        """,
+    ),
+    Edit(
+        LLAMA,
+        "attn_output = self.o_proj(attn_output)",
+        "attn_output = self.o_proj(attn_output * torch.sigmoid(self.modulation(hidden_states)))",
+    ),
+    added={
+        f"model.layers.{layer}.self_attn.modulation": {
+            "kind": "Linear",
+            "calls": "1",
+            "gradient": "yes",
+            "block": f"model.layers.* {layer}",
+            "init weight": "random",
+            "init bias": "zero",
+            "shape weight": "32x48",
+            "shape bias": "32",
+        }
+        for layer in (0, 1)
+    },
+)
+
+mutation(
+    "llama",
+    "output normalised",
+    Edit(
+        LLAMA,
+        "logits = self.lm_head(hidden_states)",
+        "logits = nn.functional.layer_norm(self.lm_head(hidden_states), (self.vocab_size,))",
+    ),
+    changes={"lm_head": {"role output_head": LOST}, "": {"role norm": GAINED}},
+)
+
+mutation(
+    "llama",
+    "output capped",
+    Edit(
+        LLAMA,
+        "logits = self.lm_head(hidden_states)",
+        "logits = 30.0 * torch.tanh(self.lm_head(hidden_states) / 30.0)",
+    ),
+)
+
+mutation(
+    "llama",
     "norm replaced by an identity",
     Edit(
         LLAMA,
@@ -234,135 +288,5 @@ mutation(
     changes={
         f"{LAYERS}.mlp.{{gate_proj,up_proj}}": {"role feedforward_in": LOST},
         f"{LAYERS}.mlp.down_proj": {"role feedforward_out": LOST, "role residual_output": LOST},
-    },
-)
-
-# --- reach --------------------------------------------------------------------------------
-
-mutation(
-    "llama",
-    "output projection read directly",
-    Edit(
-        LLAMA,
-        "attn_output = self.o_proj(attn_output)",
-        "attn_output = torch.matmul(attn_output, self.o_proj.weight.t())",
-    ),
-    changes={f"{LAYERS}.self_attn.o_proj": {"calls": ("1", "0"), "bypassed": GAINED}},
-    cites=(Citation("model.layers.0.self_attn.o_proj", "bypassed", "torch.matmul(attn_output, self.o_proj"),),
-)
-
-mutation(
-    "llama",
-    "output projection read directly on another device",
-    Edit(
-        LLAMA,
-        """
-            attn_output = self.o_proj(attn_output)
-        """,
-        """
-            if attn_output.is_cuda:
-                attn_output = nn.functional.linear(attn_output, self.o_proj.weight)
-            else:
-                attn_output = self.o_proj(attn_output)
-        """,
-    ),
-    changes={f"{LAYERS}.self_attn.o_proj": {"bypassed": ("no", "unknown")}},
-    cites=(Citation("model.layers.1.self_attn.o_proj", "bypassed", "nn.functional.linear(attn_output, self.o_proj"),),
-)
-
-mutation(
-    "llama",
-    "a branch that a setting closes",
-    Edit(
-        LLAMA,
-        """
-            attn_output = self.o_proj(attn_output)
-        """,
-        """
-            if self.head_dim == 1:
-                attn_output = nn.functional.linear(attn_output, self.o_proj.weight)
-            attn_output = self.o_proj(attn_output)
-        """,
-    ),
-)
-
-mutation(
-    "llama",
-    "no longer called",
-    Edit(
-        LLAMA,
-        """
-            hidden_states = self.norm(hidden_states)
-            return BaseModelOutputWithPast(
-        """,
-        """
-            return BaseModelOutputWithPast(
-        """,
-    ),
-    changes={"model.norm": not_called("norm")},
-)
-
-mutation(
-    "llama",
-    "called in training only",
-    Edit(
-        LLAMA,
-        """
-            hidden_states = self.norm(hidden_states)
-            return BaseModelOutputWithPast(
-        """,
-        """
-            if self.training:
-                hidden_states = self.norm(hidden_states)
-            return BaseModelOutputWithPast(
-        """,
-    ),
-    changes={"model.norm": maybe_called("norm")},
-    cites=(Citation("model.norm", "unreached", "if self.training:"),),
-)
-
-mutation(
-    "llama",
-    "branch detached",
-    Edit(LLAMA, "hidden_states = self.mlp(hidden_states)", "hidden_states = self.mlp(hidden_states.detach())"),
-    changes={f"{LAYERS}.post_attention_layernorm": {"gradient": LOST}},
-)
-
-mutation(
-    "llama",
-    "branch without gradient",
-    Edit(
-        LLAMA,
-        """
-            hidden_states = self.mlp(hidden_states)
-        """,
-        """
-            with torch.no_grad():
-                hidden_states = self.mlp(hidden_states)
-        """,
-    ),
-    changes={
-        f"{LAYERS}.mlp": {"gradient": ("yes", "unknown")},
-        f"{LAYERS}.mlp.{{gate_proj,up_proj,down_proj}}": {"gradient": LOST},
-        f"{LAYERS}.post_attention_layernorm": {"gradient": LOST},
-    },
-)
-
-mutation(
-    "llama",
-    "weight tied",
-    Edit(
-        LLAMA,
-        """
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        """,
-        """
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-            self.lm_head.weight = self.model.embed_tokens.weight
-        """,
-    ),
-    changes={
-        "lm_head": {"tied": ("no", "model.embed_tokens")},
-        "model.embed_tokens": {"tied": ("no", "lm_head")},
     },
 )

@@ -111,7 +111,7 @@ ENCODER = Subject(
       encoder_layer = torch.nn.modules.transformer:TransformerEncoderLayer {
         d_model = 48  nhead = 4  dim_feedforward = 80  batch_first = true
       }
-      num_layers = 2
+      num_layers = 2  enable_nested_tensor = false
     }
     inputs { src = f32[2, 13, 48] }
     """,

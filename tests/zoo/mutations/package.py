@@ -45,10 +45,14 @@ def source_file(module: str, folder: Path) -> Path:
 
 def _edited(text: str, edits: Sequence[Edit]) -> str:
     for edit in edits:
-        replaced, found = _lines_replaced(text, edit) if "\n" in edit.old else (None, text.count(edit.old))
+        of_lines = "\n" in edit.old
+        text, found = _lines_replaced(text, edit) if of_lines else _parts_replaced(text, edit)
         assert found == edit.times, f"{edit.module} has {found}, not {edit.times} of:\n{edit.old}"
-        text = replaced or text.replace(edit.old, edit.new)
     return text
+
+
+def _parts_replaced(text: str, edit: Edit) -> tuple[str, int]:
+    return text.replace(edit.old, edit.new), text.count(edit.old)
 
 
 def _lines_replaced(text: str, edit: Edit) -> tuple[str, int]:
