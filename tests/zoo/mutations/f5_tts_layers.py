@@ -89,6 +89,14 @@ mutation(
     },
 )
 
+IN_TRAINING_ONLY = {
+    "input_embed.conv_pos_embed": maybe_called(gradient="unknown"),
+    CONVOLUTION: maybe_called(calls=0, gradient="unknown"),
+    f"{CONVOLUTION}.{{1,3}}": maybe_called(gradient="unknown"),
+    f"{CONVOLUTION}.0": maybe_called(gradient="no"),
+    f"{CONVOLUTION}.2": maybe_called("residual_output", gradient="no"),
+}
+
 mutation(
     "f5_tts",
     "called in training only",
@@ -102,14 +110,26 @@ mutation(
                 x = self.conv_pos_embed(x, mask=audio_mask) + x
         """,
     ),
-    changes={
-        "input_embed.conv_pos_embed": maybe_called(gradient="unknown"),
-        CONVOLUTION: maybe_called(calls=0, gradient="unknown"),
-        f"{CONVOLUTION}.{{1,3}}": maybe_called(gradient="unknown"),
-        f"{CONVOLUTION}.0": maybe_called(gradient="no"),
-        f"{CONVOLUTION}.2": maybe_called("residual_output", gradient="no"),
-    },
+    changes=IN_TRAINING_ONLY,
     cites=(Citation(f"{CONVOLUTION}.0", "unreached", "if self.training:"),),
+)
+
+mutation(
+    "f5_tts",
+    "called in training only, behind a return",
+    Edit(
+        DIT,
+        """
+            x = self.conv_pos_embed(x, mask=audio_mask) + x
+        """,
+        """
+            if not self.training:
+                return x
+            x = self.conv_pos_embed(x, mask=audio_mask) + x
+        """,
+    ),
+    changes=IN_TRAINING_ONLY,
+    cites=(Citation(f"{CONVOLUTION}.2", "unreached", "if not self.training:"),),
 )
 
 mutation(

@@ -40,6 +40,18 @@ mutation(
 
 mutation(
     "llama",
+    "weight read a second time",
+    Edit(
+        LLAMA,
+        "attn_output = self.o_proj(attn_output)",
+        "attn_output = self.o_proj(attn_output) + 0.1 * nn.functional.linear(attn_output, self.o_proj.weight)",
+    ),
+    changes={f"{LAYERS}.self_attn.o_proj": {"bypassed": GAINED}},
+    cites=(Citation("model.layers.0.self_attn.o_proj", "bypassed", "0.1 * nn.functional.linear("),),
+)
+
+mutation(
+    "llama",
     "a branch that a setting closes",
     Edit(
         LLAMA,
@@ -133,4 +145,24 @@ mutation(
         "lm_head": {"tied": ("no", "model.embed_tokens")},
         "model.embed_tokens": {"tied": ("no", "lm_head")},
     },
+)
+
+mutation(
+    "llama",
+    "module shared by two layers",
+    Edit(
+        LLAMA,
+        """
+            self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        """,
+        """
+            self.layers[1].mlp = self.layers[0].mlp
+            self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        """,
+    ),
+    changes={
+        f"model.layers.0.{name}": {"calls": ("1", "2"), "tied": ("no", f"model.layers.1.{name}")}
+        for name in ("mlp", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "mlp.act_fn")
+    },
+    removed=("model.layers.1.{mlp,mlp.gate_proj,mlp.up_proj,mlp.down_proj,mlp.act_fn}",),
 )

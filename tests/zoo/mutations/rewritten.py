@@ -83,6 +83,21 @@ mutation(
     ),
 )
 
+mutation(
+    "flux",
+    "gate as the weight of a mean",
+    Edit(
+        FLUX,
+        """
+            hidden_states = gate * self.proj_out(hidden_states)
+            hidden_states = residual + hidden_states
+        """,
+        """
+            hidden_states = torch.lerp(residual, residual + self.proj_out(hidden_states), gate)
+        """,
+    ),
+)
+
 # --- attention ----------------------------------------------------------------------------
 
 mutation(
@@ -188,6 +203,15 @@ mutation(
 )
 
 # --- runs ---------------------------------------------------------------------------------
+
+CALLS = {
+    "its forward": "self.mlp.forward(hidden_states)",
+    "a looked up name": "getattr(self, 'm' + 'lp')(hidden_states)",
+    "functional_call": "torch.func.functional_call(self.mlp, dict(self.mlp.named_parameters()), (hidden_states,))",
+    "checkpoint": "torch.utils.checkpoint.checkpoint(self.mlp, hidden_states, use_reentrant=True)",
+}
+for name, call in CALLS.items():
+    mutation("llama", f"called by {name}", Edit(LLAMA, "self.mlp(hidden_states)", call))
 
 mutation(
     "f5_tts",

@@ -122,6 +122,24 @@ mutation(
 
 mutation(
     "bert",
+    "a forward without gradient",
+    Edit(
+        BERT,
+        """
+            def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+                # We "pool" the model by simply taking the hidden state corresponding
+        """,
+        """
+            @torch.no_grad()
+            def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+                # We "pool" the model by simply taking the hidden state corresponding
+        """,
+    ),
+    changes={"pooler": {"gradient": ("yes", "unknown")}, "pooler.dense": {"gradient": LOST}},
+)
+
+mutation(
+    "bert",
     "weight tied",
     Edit(
         BERT,
