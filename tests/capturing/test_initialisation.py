@@ -209,6 +209,14 @@ def masked_to_the_same() -> nn.Parameter:
 
 
 @case("zero")
+def truncated_draw_then_zeroed() -> nn.Parameter:
+    weight = nn.Parameter(torch.empty(3, 3))
+    nn.init.trunc_normal_(weight, std=0.02)
+    nn.init.constant_(weight, 0.0)  # decides
+    return weight
+
+
+@case("zero")
 def no_spread() -> nn.Parameter:
     weight = nn.Parameter(torch.ones(3, 3))
     nn.init.normal_(weight, std=0.0)  # decides

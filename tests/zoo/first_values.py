@@ -21,8 +21,10 @@ def kind_of(values: torch.Tensor) -> str:
 
 
 def agrees(said: str, values: torch.Tensor) -> bool:
-    """Whether the values are as `said`. A single number may be drawn or loaded; unknown is allowed where they vary."""
+    """Whether the values are as `said`. One number may be drawn; unknown is right only where values differ."""
     kind = kind_of(values)
-    if kind == "zero" or said in ("zero", "constant", "identity"):
-        return said == kind or (said == "random" and values.numel() == 1)
-    return said in ("random", "loaded") or kind == "varied"
+    if said == "random":
+        return kind == "varied" or values.numel() == 1
+    if said == "loaded":
+        return kind != "zero"
+    return kind == ("varied" if said == "unknown" else said)
