@@ -91,6 +91,33 @@ class TanhGelu(Block):
         return 0.5 * h * (1 + torch.tanh(0.7978845608 * (h + 0.044715 * torch.pow(h, 3))))
 
 
+class ErrorFunctionGelu(Block):
+    def between(self, h: Tensor) -> Tensor:
+        return h * 0.5 * (1.0 + torch.erf(h / 2**0.5))
+
+
+class ReluByClamp(Block):
+    def between(self, h: Tensor) -> Tensor:
+        return h.clamp(min=0)
+
+
+class ReluByMaximum(Block):
+    def between(self, h: Tensor) -> Tensor:
+        return torch.maximum(h, torch.zeros_like(h))
+
+
+class ReluByWhere(Block):
+    def between(self, h: Tensor) -> Tensor:
+        return torch.where(h > 0, h, 0.01 * h)
+
+
+class Snake(Block):
+    """`h + sin(h) ** 2` (Ziyin et al., arXiv 2006.08195)."""
+
+    def between(self, h: Tensor) -> Tensor:
+        return h + torch.sin(h) ** 2
+
+
 class InPlaceActivation(Block):
     def between(self, h: Tensor) -> Tensor:
         return F.relu(h, inplace=True)
@@ -143,16 +170,8 @@ class Bilinear(Chunked):
 
 
 BETWEEN = [
-    *(
-        Block,
-        Dropout,
-        Squared,
-        SquaredByItself,
-        SiluWrittenOut,
-        SigmoidWrittenOut,
-        TanhGelu,
-    ),
-    *(InPlaceActivation, NormBetween, GlobalResponse),
+    *(Block, Dropout, Squared, SquaredByItself, SiluWrittenOut, SigmoidWrittenOut, TanhGelu, ErrorFunctionGelu),
+    *(ReluByClamp, ReluByMaximum, ReluByWhere, Snake, InPlaceActivation, NormBetween, GlobalResponse),
     *(Chunked, ByFunction, BySplit, Interleaved, Bilinear),
 ]
 

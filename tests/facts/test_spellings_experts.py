@@ -65,6 +65,20 @@ class Mixture(nn.Module):
         raise AssertionError("each case has its own")
 
 
+class AllWeighed(Mixture):
+    """Every expert runs on every token."""
+
+    def mixed(self, flat: Tensor) -> Tensor:
+        weights = self.router(flat).softmax(-1)
+        return sum(weights[:, i, None] * expert(flat) for i, expert in enumerate(self.experts))
+
+
+class AllStacked(Mixture):
+    def mixed(self, flat: Tensor) -> Tensor:
+        made = torch.stack([expert(flat) for expert in self.experts], dim=1)
+        return (F.softmax(self.router(flat), dim=-1).unsqueeze(-1) * made).sum(dim=1)
+
+
 class Masked(Mixture):
     """Two experts count for each token; the others are multiplied by zero."""
 
@@ -109,7 +123,7 @@ class SigmoidScores(Mixture):
         return sum(weights[:, i].unsqueeze(-1) * expert(flat) for i, expert in enumerate(self.experts))
 
 
-MODULES = [Masked, MaskedScores, Gathered, SigmoidScores]
+MODULES = [AllWeighed, AllStacked, Masked, MaskedScores, Gathered, SigmoidScores]
 INSIDE = {
     f"blocks.*.experts.{i}.{name}": role
     for i in range(4)
@@ -134,6 +148,16 @@ class IndexAdded(Mixture):
         return out
 
 
+class WrittenByMask(Mixture):
+    def mixed(self, flat: Tensor) -> Tensor:
+        best, chosen = self.router(flat).softmax(-1).max(dim=-1)
+        out = torch.zeros_like(flat)
+        for i, expert in enumerate(self.experts):
+            mine = chosen == i
+            out[mine] = best[mine][:, None] * expert(flat[mine])
+        return out
+
+
 class Sorted(Mixture):
     """Tokens are sorted by expert, cut into runs, and put back by the inverse order."""
 
@@ -147,7 +171,7 @@ class Sorted(Mixture):
         return (back.view(-1, 2, WIDTH) * best[..., None]).sum(1)
 
 
-@pytest.mark.parametrize("block", [IndexAdded, Sorted])
+@pytest.mark.parametrize("block", [IndexAdded, WrittenByMask, Sorted])
 def test_experts_that_take_their_tokens(roles_of: RolesOf, block: type[Mixture]) -> None:
     assert roles_of(Model(block), tokens()) == ROUTED | INSIDE
 
@@ -167,6 +191,27 @@ class FusedEinsum(Weights):
         return torch.einsum("tei,eid,te->td", inner, self.down, scores.softmax(-1))
 
 
+class FusedEinsumInTwoSteps(Weights):
+    def forward(self, flat: Tensor, scores: Tensor) -> Tensor:
+        made = torch.einsum("tei,eid->ted", F.gelu(torch.einsum("td,edi->tei", flat, self.up)), self.down)
+        return (made * scores.softmax(-1).unsqueeze(-1)).sum(1)
+
+
+class FusedBmm(Weights):
+    def forward(self, flat: Tensor, scores: Tensor) -> Tensor:
+        made = torch.bmm(F.gelu(torch.bmm(flat.expand(EXPERTS, -1, -1), self.up)), self.down)
+        return (made * scores.softmax(-1).T[..., None]).sum(0)
+
+
+class FusedGathered(Weights):
+    """The matrices of the chosen expert are gathered for each token."""
+
+    def forward(self, flat: Tensor, scores: Tensor) -> Tensor:
+        best, chosen = scores.softmax(-1).max(-1)
+        inner = F.relu(torch.bmm(flat[:, None], self.up[chosen]))
+        return torch.bmm(inner, self.down[chosen]).squeeze(1) * best[:, None]
+
+
 class Fused(Mixture):
     kind: type[Weights] = FusedEinsum
 
@@ -176,3 +221,32 @@ class Fused(Mixture):
 
     def mixed(self, flat: Tensor) -> Tensor:
         return self.experts(flat, self.router(flat))
+
+
+@pytest.mark.parametrize("kind", [FusedEinsumInTwoSteps, FusedBmm, FusedGathered])
+def test_experts_in_one_parameter(roles_of: RolesOf, kind: type[Weights]) -> None:
+    block = type("Block", (Fused,), {"kind": kind})
+    expected = {"blocks.*.experts": "feedforward_in feedforward_out residual_output"}
+    assert roles_of(Model(block), tokens()) == ROUTED | expected
+
+
+class SharedExpert(AllStacked):
+    """One expert serves all tokens; how much of it is taken, a sigmoid says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.shared_gate = Expert(), nn.Linear(WIDTH, 1)
+
+    def mixed(self, flat: Tensor) -> Tensor:
+        return super().mixed(flat) + self.shared(flat) * torch.sigmoid(self.shared_gate(flat))
+
+
+class SharedExpertFirst(SharedExpert):
+    def mixed(self, flat: Tensor) -> Tensor:
+        return torch.addcmul(AllStacked.mixed(self, flat), self.shared_gate(flat).sigmoid(), self.shared(flat))
+
+
+@pytest.mark.parametrize("block", [SharedExpert, SharedExpertFirst])
+def test_a_shared_expert_and_its_gate(roles_of: RolesOf, block: type[Mixture]) -> None:
+    shared = {"blocks.*.shared.up": "feedforward_in", "blocks.*.shared.down": LAST, "blocks.*.shared_gate": "router"}
+    assert roles_of(Model(block), tokens()) == ROUTED | INSIDE | shared

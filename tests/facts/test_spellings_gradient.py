@@ -186,16 +186,37 @@ class CutByInference(Cut):
         return made.clone()
 
 
+class CutByComparison(Cut):
+    def cut(self, x: Tensor) -> Tensor:
+        return (self.before(x) > 0).float()
+
+
+class CutByRounding(Cut):
+    """Rounding has no slope."""
+
+    def cut(self, x: Tensor) -> Tensor:
+        return self.before(x).round()
+
+
+class CutByChoice(Cut):
+    """What is greatest is looked up in a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(WIDTH, WIDTH)
+
+    def cut(self, x: Tensor) -> Tensor:
+        return self.table(self.before(x).argmax(dim=-1))
+
+
+class CutByOneHot(Cut):
+    def cut(self, x: Tensor) -> Tensor:
+        return F.one_hot(self.before(x).topk(1).indices[..., 0], WIDTH).float()
+
+
 CUTS = [
-    *(
-        Cut,
-        CutInPlace,
-        CutByData,
-        CutByContext,
-        CutByDecorator,
-        CutBySwitch,
-        CutByInference,
-    ),
+    *(Cut, CutInPlace, CutByData, CutByContext, CutByDecorator, CutBySwitch, CutByInference, CutByComparison),
+    *(CutByRounding, CutByChoice, CutByOneHot),
 ]
 
 

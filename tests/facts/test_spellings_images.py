@@ -211,6 +211,7 @@ class SqueezeAndExciteOfLinears(SqueezeAndExcite):
 @pytest.mark.parametrize(
     "block",
     [
+        SqueezeAndExcite,
         SqueezeAndExciteOfLinears,
     ],
 )

@@ -89,6 +89,14 @@ class BothMoments(Affine):
         return torch.addcmul(self.bias, (x - mean) * torch.rsqrt(variance + 1e-6), self.weight)
 
 
+class InFullPrecision(Affine):
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.float()
+        y = y - y.mean(dim=-1, keepdim=True)
+        y = y / (y.square().mean(dim=-1, keepdim=True) + 1e-5) ** 0.5
+        return (y * self.weight.float() + self.bias.float()).to(x.dtype)
+
+
 class ChannelsFirst(Affine):
     """ConvNeXt's norm of images, here on tokens that lie last."""
 
@@ -114,6 +122,11 @@ class RootMeanSquare(Affine):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * self.weight
 
 
+class ReciprocalRoot(Affine):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.reciprocal(torch.sqrt(torch.mean(x**2, dim=-1, keepdim=True) + 1e-6)) * (1 + self.weight)
+
+
 class NegativePower(Affine):
     def forward(self, x: Tensor) -> Tensor:
         return self.weight * (x * torch.pow(x.square().mean(-1, keepdim=True) + 1e-6, -0.5))
@@ -124,6 +137,12 @@ class ScaledLength(Affine):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=-1) * WIDTH**0.5 * self.weight
+
+
+class LengthByNorm(Affine):
+    def forward(self, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True) * WIDTH**-0.5
+        return x / length.clamp(min=1e-8) * self.weight
 
 
 class WithoutParameters(nn.Module):
@@ -168,14 +187,9 @@ class OverTheBatchWrittenOut(Affine):
 
 
 NORMS = [
-    *(
-        MeanAndVariance,
-        MeanOfSquares,
-        DifferenceOfMoments,
-        BothMoments,
-    ),
-    *(ChannelsFirst, OfGroups, RootMeanSquare, NegativePower, ScaledLength),
-    *(WithoutParameters, RootWithoutParameters, InHalves),
+    *(MeanAndVariance, MeanOfSquares, DifferenceOfMoments, BothMoments, InFullPrecision),
+    *(ChannelsFirst, OfGroups, RootMeanSquare, ReciprocalRoot, NegativePower, ScaledLength),
+    *(LengthByNorm, WithoutParameters, RootWithoutParameters, InHalves),
     *(OverTheBatch, OverTheBatchWrittenOut),
 ]
 

@@ -130,6 +130,11 @@ class Described(Model):
         return self.lin(x) * self.lin.weight.shape[0] ** -0.5 + x.new_zeros(self.lin.weight.size(0))
 
 
+class LikeTheWeight(Model):
+    def middle(self, x: Tensor) -> Tensor:
+        return self.lin(x + torch.zeros_like(self.lin.weight[0]) + torch.empty_like(self.lin.bias).fill_(1.0))
+
+
 class CalledAsForward(Model):
     def middle(self, x: Tensor) -> Tensor:
         return self.lin.forward(x)
@@ -196,6 +201,7 @@ INSIDE = [
     *(
         Model,
         Described,
+        LikeTheWeight,
         CalledAsForward,
         CalledByName,
         CalledByMap,

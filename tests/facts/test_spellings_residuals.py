@@ -138,6 +138,15 @@ class DroppedPath(Block):
         return x + self.branch(self.norm(x)) * keep
 
 
+class DroppedSamples(Block):
+    """Stochastic depth by computing some of the samples only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = torch.arange(0, x.shape[0], 2)
+        made = self.branch(self.norm(x[kept]))
+        return torch.index_add(x, 0, kept, made, alpha=1.5)
+
+
 class Flattened(Block):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, WIDTH)
@@ -196,7 +205,7 @@ class NormOfTheBranch(Block):
 BLOCKS = [
     *(Block, BranchFirst, ByFunction, ScaledByFunction, Augmented, InPlaceOnTheBranch, ScaledByNumber),
     *(Normalised, ScaledStream, LearntScale, LerpByNumber, BuiltinSum, FullPrecision, DroppedPath),
-    *(Flattened, TokensLast, PartOfTheTokens, WrittenIntoASlice, Shifted, PostNorm, DeepNorm),
+    *(DroppedSamples, Flattened, TokensLast, PartOfTheTokens, WrittenIntoASlice, Shifted, PostNorm, DeepNorm),
     NormOfTheBranch,
 ]
 

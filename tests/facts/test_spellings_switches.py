@@ -110,6 +110,19 @@ def test_a_branch_that_the_call_switches_is_unknown(kind: type[Switched]) -> Non
     assert graph["extras.a"].unreached.answer == "yes"
 
 
+class ByKey(Switched):
+    """A module for each task, which the call names."""
+
+    def forward(self, x: Tensor, task: str = "a") -> Tensor:
+        return self.last(self.extras[task](x))
+
+
+def test_a_module_that_the_call_names_is_unknown() -> None:
+    graph = captured(ByKey())
+    assert graph["extras.a"].unreached.answer == "no"
+    assert graph["extras.b"].unreached.answer == "unknown"
+
+
 class ByConfig(Switched):
     def forward(self, x: Tensor) -> Tensor:
         if self.config.use_extra:
