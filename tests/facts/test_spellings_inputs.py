@@ -267,6 +267,19 @@ class Pair(NamedTuple):
     more: dict[str, list[Tensor]]
 
 
+class Listed(Entering):
+    """Two lists: of images' features, and of pairs."""
+
+    def entering(self, *given: Any) -> Tensor:
+        (first, second), pairs = given
+        return self.embed(first) + self.embed(second) + sum(self.embed(a * b) for a, b in pairs)
+
+
+def test_lists_of_inputs(roles_of: RolesOf) -> None:
+    given = [tokens(), tokens()], [(tokens(), tokens()), (tokens(), torch.ones(1))]
+    assert roles_of(Listed(), *given) == INSIDE | {"embed": "input_embedding", "head": "output_head"}
+
+
 class Unpacked(Entering):
     def entering(self, *given: Any) -> Tensor:
         return self.embed(given[0].features) + self.embed(given[0].more["other"][1])

@@ -125,6 +125,13 @@ class InADataclass(Leaving):
         return Made(self.head(x), (x,))
 
 
+class InAModelOutput(Leaving):
+    def leaving(self, x: Tensor) -> Any:
+        from transformers.modeling_outputs import BaseModelOutput
+
+        return BaseModelOutput(last_hidden_state=self.head(x), hidden_states=(x,))
+
+
 class WrittenByChunks(Leaving):
     def leaving(self, x: Tensor) -> Any:
         out = x.new_zeros(BATCH, TOKENS, self.wide)
@@ -145,7 +152,7 @@ class ByMatmul(Leaving):
 
 LEAVING = [
     *(Leaving, Capped, Probabilities, Clamped, Shuffled, Unpatched, UnpatchedByEinsum, Folded, InADict, InADataclass),
-    *(WrittenByChunks, ByFunction, ByMatmul),
+    *(InAModelOutput, WrittenByChunks, ByFunction, ByMatmul),
 ]
 
 
