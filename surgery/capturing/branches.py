@@ -101,9 +101,23 @@ class _Reader:
             else:
                 if isinstance(statement, (ast.For, ast.AsyncFor)):
                     self._name_items(statement.target, statement.iter)
-                elif isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                    self._expression(statement.iter, conditions)
+                    self.block([*statement.body, *statement.orelse], (*conditions, Condition(statement.iter, True)))
+                    continue
+                if isinstance(statement, ast.Match):
+                    self._match(statement, conditions)
+                    continue
+                if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
                     self._name(statement.targets[0], self._chain(statement.value))
                 self._statement(statement, conditions)
+
+    def _match(self, statement: ast.Match, conditions: tuple[Condition, ...]) -> None:
+        for case in statement.cases:
+            test: ast.expr = statement.subject
+            if isinstance(case.pattern, ast.MatchValue):
+                test = ast.Compare(statement.subject, [ast.Eq()], [case.pattern.value])
+                ast.copy_location(ast.fix_missing_locations(test), statement.subject)
+            self.block(case.body, (*conditions, Condition(test, True)))
 
     def _name(self, target: ast.expr, chain: Chain) -> None:
         if isinstance(target, ast.Name) and len(chain) > 1:

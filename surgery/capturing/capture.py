@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import packages_distributions, version
 from typing import Any
 
@@ -167,10 +168,16 @@ def _stopped(model: torch.nn.Module, error: Exception) -> SurgeryError:
     )
 
 
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The distributions that each package came with; looking through them takes longer than a small capture."""
+    return packages_distributions()
+
+
 def versions_of(model: torch.nn.Module) -> dict[str, str]:
     """Versions of torch and of the package that the model's class comes from."""
     package = type(model).__module__.partition(".")[0]
     found = {"torch": torch.__version__.partition("+")[0]}
-    for distribution in packages_distributions().get(package, ()):
+    for distribution in _distributions().get(package, ()):
         found[distribution] = version(distribution)
     return dict(sorted(found.items()))

@@ -7,17 +7,20 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
+_OPERANDS = ("input", "tensor1", "tensor2", "end", "weight")  # in the order of the signatures
+
 
 def split_composites(graph: Graph) -> None:
     """Rewrite a recorded graph in place: `addcmul`, `lerp` and the like as sums and products, plain einsums by name."""
     for node in list(graph.nodes):
         name = node.meta["name"]
-        if name in ("addcmul", "addcdiv") and len(node.args) >= 3:
-            base, one, other = node.args[:3]
+        operands = (*node.args, *(node.kwargs[key] for key in _OPERANDS if key in node.kwargs))
+        if name in ("addcmul", "addcdiv") and len(operands) >= 3:
+            base, one, other = operands[:3]
             product = _before(node, name.removeprefix("addc"), one, other)
             _become(node, "add", base, product)
-        elif name == "lerp" and len(node.args) == 3:
-            start, end, weight = node.args
+        elif name == "lerp" and len(operands) == 3:
+            start, end, weight = operands
             step = _before(node, "mul", weight, _before(node, "sub", end, start))
             _become(node, "add", start, step)
         elif name == "einsum":

@@ -29,6 +29,11 @@ _NUMBERS = (
 )
 
 
+# Names of torch's parameters for tensors, in the order that its signatures have them.
+_NAMES_IN_ORDER = "input self query key value mat1 mat2 batch1 batch2 tensor1 tensor2 end other weight bias vec"
+_ORDER = {name: rank for rank, name in enumerate(_NAMES_IN_ORDER.split())}
+
+
 def modules_of(model: torch.nn.Module, calls: Mapping[str, int], init: InitLookup) -> dict[str, Module]:
     """Every module by path, in the order of `named_modules`, with what needs no op graph to know."""
     storages: dict[tuple[int, int], int] = {}
@@ -111,8 +116,15 @@ def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
     if node.meta["name"] in ops.LIKE:
         return []
     found: list[torch.fx.Node] = []
-    torch.fx.map_arg((node.args, node.kwargs), lambda source: found.append(source))
+    torch.fx.map_arg((node.args, in_order(node.kwargs)), lambda source: found.append(source))
+    if node.meta["name"] == "copy" and len(found) == 2:
+        return found[1:]  # what was there before is gone
     return found[:1] if node.meta["name"] in ops.AS else found
+
+
+def in_order(keywords: Mapping[str, Any]) -> list[Any]:
+    """Keyword arguments in the order of torch's signatures, in whatever order the call names them."""
+    return [keywords[name] for name in sorted(keywords, key=lambda n: _ORDER.get(n, len(_ORDER)))]
 
 
 def _arguments(node: torch.fx.Node) -> tuple[Any, ...]:

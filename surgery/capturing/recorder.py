@@ -53,6 +53,7 @@ class Recorder(TorchFunctionMode):
         """While active, each module of `model` announces its forward, called as a module or directly."""
         with ExitStack() as undo:
             undo.enter_context(self._seeing_custom_functions())
+            undo.enter_context(_seeing_compiled_functions())
             for path, module in model.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
                     continue
@@ -62,7 +63,24 @@ class Recorder(TorchFunctionMode):
                     undo.callback(module.__dict__.pop, "forward")
                 else:
                     undo.callback(module.__dict__.__setitem__, "forward", had)
+                self._announce_hooks(path, module, undo)
             yield
+
+    def _announce_hooks(self, path: str, module: torch.nn.Module, undo: ExitStack) -> None:
+        """What runs just before a module's forward belongs to it: the hooks of older weight norms make its weight."""
+        for key, hook in module._forward_pre_hooks.items():
+            undo.callback(module._forward_pre_hooks.__setitem__, key, hook)
+            module._forward_pre_hooks[key] = self._within(path, hook)
+
+    def _within(self, path: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def announced(*args: Any, **kwargs: Any) -> Any:
+            self._running.append(path)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self._running.pop()
+
+        return announced
 
     @contextmanager
     def _seeing_custom_functions(self) -> Iterator[None]:
@@ -83,14 +101,12 @@ class Recorder(TorchFunctionMode):
             setattr(torch.autograd.Function, "apply", apply)  # noqa: B010
 
     def _announcing(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        within = self._within(path, forward)
+
         @functools.wraps(forward)
         def announced(*args: Any, **kwargs: Any) -> Any:
             self.calls[path] = self.calls.get(path, 0) + 1
-            self._running.append(path)
-            try:
-                return forward(*args, **kwargs)
-            finally:
-                self._running.pop()
+            return within(*args, **kwargs)
 
         return announced
 
@@ -209,8 +225,28 @@ class Recorder(TorchFunctionMode):
         node.meta = {"name": "output", "module": "", "place": ""}
 
 
+@contextmanager
+def _seeing_compiled_functions() -> Iterator[None]:
+    """While active, what is compiled or scripted runs as the Python it was made from, op by op."""
+    script: Any = torch._C.ScriptFunction
+    before = script.__call__
+
+    def inlined(self: Any, *args: Any, **kwargs: Any) -> Any:
+        python = getattr(self, "_torchdynamo_inline", None)  # torch keeps the function here; one of a file has none
+        return python(*args, **kwargs) if python else before(self, *args, **kwargs)
+
+    with torch.compiler.set_stance("force_eager"):
+        setattr(script, "__call__", inlined)  # noqa: B010
+        try:
+            yield
+        finally:
+            setattr(script, "__call__", before)  # noqa: B010
+
+
 def function_name(func: Any) -> str:
     """The field's name of a torch function: `__radd__`, `add_` and `add` are all `add`."""
+    if isinstance(func, torch._ops.OpOverload):
+        func = func.overloadpacket
     name: str = getattr(func, "__name__", "") or type(func).__name__
     if name in ("__get__", "__set__"):
         return getattr(getattr(func, "__self__", None), "__name__", name)

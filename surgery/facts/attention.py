@@ -27,8 +27,8 @@ _ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.CONCATENATIONS | {"tanh",
 
 # Between a projection and the attention that it feeds: rotations, norms written out or fused, no activation.
 _BEFORE = ops.SHAPE | ops.NORMS | ops.SUMS | ops.PRODUCTS | ops.UNARY | ops.POOLS | ops.JOINS | {"where", "polar"}
-# Between an attention's result and its output projection.
-_AFTER = ops.SHAPE | ops.NORMS | ops.JOINS | ops.PRODUCTS | ops.ACTIVATIONS
+# Between an attention's result and its output projection; a product of matrices where landmarks stand for tokens.
+_AFTER = ops.SHAPE | ops.NORMS | ops.JOINS | ops.PRODUCTS | ops.ACTIVATIONS | ops.PRODUCTS_OF_MATRICES
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,10 @@ class Attentions:
             features = list(dict.fromkeys(source for source in self.flow.data(node) if self.flow.hidden[source]))
             if not features or op not in _BEFORE or node in self.streams:
                 return set()
+            if op in ops.PRODUCTS:
+                # What is scaled by a smaller feature is still the projection's result.
+                largest = max(map(self.flow.size, features))
+                features = [source for source in features if self.flow.size(source) == largest]
             if len(features) > 1:
                 parts = [self._sources(source) for source in features]
                 if op in ops.JOINS or (op in ops.SUMS and node not in self.streams and all(parts)):

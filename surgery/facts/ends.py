@@ -128,7 +128,7 @@ def output_roles(flow: Flow, streams: Collection[int], inner: Collection[str]) -
         op = flow.op(node)
         elementwise = op in _AFTER or (op in ops.SUMS | ops.PRODUCTS and len(data) == 1)
         elementwise |= node in streams and not _is_inside_a_layer(flow, node, streams)
-        elementwise &= not flow.nodes[node].cut  # kept for another call, not returned to be learnt from
+        elementwise &= op not in ("detach", "data")  # kept for another call, not returned to be learnt from
         for source in data if elementwise else ():
             if source not in seen:
                 seen.add(source)

@@ -12,6 +12,7 @@ from surgery.graph import Graph, Node
 Edge = tuple[int, int]  # a node and the node that reads it
 
 
+_LOOKUPS = {"getitem", "index_select"}
 _LAYERS = {"linear"} | ops.CONVOLUTIONS
 
 
@@ -47,15 +48,21 @@ class Flow:
         What a layer makes of a parameter (a learnt query) is a feature.
         """
         found: list[bool] = []
-        learnt: list[bool] = []
         for node in self.nodes:
-            is_static = node.op != "input" and all(found[source] for source in node.inputs)
-            layer = node.op in _LAYERS and len(node.inputs) > 1 and learnt[node.inputs[0]] and learnt[node.inputs[1]]
-            found.append(is_static and not layer)
-            learnt.append(
-                is_static
-                and (self.is_parameter(node) if node.op == "parameter" else any(learnt[s] for s in node.inputs))
-            )
+            static = node.op != "input" and all(found[source] for source in node.inputs)
+            layer = node.op in _LAYERS and len(node.inputs) > 1 and all(self._learnt[s] for s in node.inputs[:2])
+            found.append(static and not layer)
+        return found
+
+    @cached_property
+    def _learnt(self) -> list[bool]:
+        """Whether a node is made of parameters, and of constants beside them."""
+        constant: list[bool] = []
+        found: list[bool] = []
+        for node in self.nodes:
+            constant.append(node.op != "input" and all(constant[source] for source in node.inputs))
+            made = self.is_parameter(node) if node.op == "parameter" else any(found[s] for s in node.inputs)
+            found.append(constant[-1] and made)
         return found
 
     def is_parameter(self, node: Node) -> bool:
@@ -84,6 +91,8 @@ class Flow:
     def _projection_owner(self, node: Node) -> str | None:
         if node.op == ops.MULTI_HEAD:
             return self.multi_head_owners(node).get("out_proj_weight")
+        if node.op in _LOOKUPS and self._looks_up(node):
+            return next(self._owners(node.inputs[0]), None)
         if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
             return None
         # A bias, or several joined to one, has one dimension.
@@ -92,6 +101,12 @@ class Flow:
             return None
         owners = {owner for weight in weights for owner in self._owners(weight)}
         return next(iter(owners)) if len(owners) == 1 and node.module not in owners else node.module
+
+    def _looks_up(self, node: Node) -> bool:
+        """Whether rows of a table are picked by what comes from an input: an embedding that is written out."""
+        table, *index = node.inputs
+        rows = [source for source in index if not self.static[source] and self.nodes[source].shape]
+        return bool(rows) and len(self.nodes[table].shape) == 2 and self._learnt[table]
 
     def _is_weight(self, node: int) -> bool:
         """Whether a node is made of parameters alone, or is a part of one that an index picked (an expert's)."""

@@ -9,8 +9,8 @@ def _names(text: str) -> frozenset[str]:
 
 # Move values around, or copy them, without mixing them.
 SHAPE = _names(
-    "reshape reshape_as view view_as transpose swapaxes swapdims permute movedim moveaxis unsqueeze squeeze expand "
-    "expand_as repeat repeat_interleave tile chunk split tensor_split split_with_sizes unbind getitem pick "
+    "copy reshape reshape_as view view_as transpose swapaxes swapdims permute movedim moveaxis unsqueeze squeeze "
+    "expand expand_as repeat repeat_interleave tile chunk split tensor_split split_with_sizes unbind getitem pick "
     "narrow select index_select gather take_along_dim contiguous flatten unflatten ravel T mT H mH t to type "
     "type_as float half double bfloat16 clone alias detach data flip roll pixel_shuffle pixel_unshuffle unfold "
     "fold pad constant_pad_nd view_as_complex view_as_real as_strided atleast_1d atleast_2d atleast_3d "
@@ -18,7 +18,7 @@ SHAPE = _names(
     "feature_dropout dropout1d dropout2d squeeze_copy nan_to_num clamp clamp_min clamp_max clip"
 )
 CONCATENATIONS = _names("cat concat concatenate stack hstack vstack dstack")
-WRITES = _names("setitem copy index_put index_copy scatter masked_scatter slice_scatter select_scatter")
+WRITES = _names("setitem index_put index_copy scatter masked_scatter slice_scatter select_scatter")
 JOINS = CONCATENATIONS | WRITES
 # Take only shape, dtype and device of their input: no value flows through.
 # Take the values of their first operand; of the others shape, dtype and device only.

@@ -50,7 +50,7 @@ class Residuals:
             for stream in self._streams(early, branch, before):
                 if self._is_branch(branch, stream):
                     return Residual(add, stream, branch)
-            for stream in self._shortcut(early):
+            for stream in self._shortcut(early) if self.flow.size(early) == self.flow.size(branch) else ():
                 if self._is_branch(branch, stream, deep=True):
                     return Residual(add, stream, branch)
         return None
