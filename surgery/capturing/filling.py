@@ -84,7 +84,7 @@ def made_by(call: Call) -> Made:
         return _drawn(call)
     if name == "eye":
         return Made("identity", None, call.place())
-    if name in _EMPTY:
+    if name in _EMPTY or name.startswith("_foreach_"):
         return call.unknown()
     if name == "copy":
         return call.as_made_here(call.made(call.argument(1, "src", "other")))
@@ -102,15 +102,18 @@ def looked_at(tensor: torch.Tensor, made: Made) -> Made:
     """What is known of how values were made, and what the values that are there to look at show."""
     with unset_fake_temporarily(), torch._C.DisableTorchFunction(), torch.no_grad():
         first = tensor[(0,) * tensor.ndim]
-        is_uniform, number = bool((tensor == first).all()), float(first)
-        is_eye = tensor.ndim == 2 and torch.equal(tensor, torch.eye(*tensor.shape).to(tensor))
-    if is_uniform and (number == 0 or made.value != "loaded") and (tensor.numel() > 1 or made.value != "random"):
-        return _constant(number, made.place)
-    if made.value in ("random", "loaded"):
-        return made
-    if is_eye or (made.value == "identity" and tensor.ndim > 2):
-        return Made("identity", None, made.place)
-    return Made("unknown", None, made.place)
+        if bool((tensor == first).all()) and (made.value != "random" or tensor.numel() > 1):
+            made = _constant(float(first), made.place) if made.value != "loaded" or not first else made
+        elif made.value not in ("random", "loaded"):
+            is_identity = made.value == "identity" if tensor.ndim > 2 else _is_eye(tensor)
+            made = Made("identity" if is_identity else "unknown", None, made.place)
+    return made
+
+
+def _is_eye(tensor: torch.Tensor) -> bool:
+    if tensor.ndim != 2 or int(tensor.count_nonzero()) != min(tensor.shape):
+        return False
+    return bool((tensor.diagonal() == 1).all())
 
 
 def _drawn(call: Call) -> Made:

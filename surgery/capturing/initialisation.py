@@ -33,6 +33,7 @@ _LIFT = torch.ops.aten.lift_fresh.default
 # What makes no tensor: most of the calls of a construction.
 _ASKS = {"device", "dim", "dtype", "grad_fn", "is_meta", "ndim", "numel", "requires_grad", "set_grad_enabled"}
 _ASKS |= {"shape", "size"}
+_KEEPS_VALUES = {"rename", "resize", "set", "share_memory"}  # in place, but of what a tensor shows, not of its values
 # Functions in place, by torch's convention. A library's own of these names belong to the line that asks for them.
 _FILLING = {name for kind in (torch.nn.init, torch.Tensor) for name in dir(kind) if re.fullmatch(r"[a-z].*[^_]_", name)}
 
@@ -74,7 +75,8 @@ class InitRecorder(TorchFunctionMode):
         if name == "bool" and initialiser and self._fake:
             # `trunc_normal_` draws until no value is out of bounds. Fake tensors have none: one draw will do.
             return False
-        written = _written(args, kwargs) if is_in_place(func, name, kwargs) else None
+        in_place = is_in_place(func, name, kwargs) and name not in _KEEPS_VALUES
+        written = _written(args, kwargs) if in_place else None
         call = Call(func, name, args, kwargs, written, self._read, functools.partial(_statement, caller))
         result = self._run(call)
         if func is _LIFT:
@@ -86,11 +88,9 @@ class InitRecorder(TorchFunctionMode):
             self._storages.write(args[0], Made("identity", None, call.place()))
         elif name == "setitem":
             self._set_items(call)
-        elif written is not None:
-            self._storages.write(written, made_by(call))
         else:
-            for tensor in (result,) if isinstance(result, torch.Tensor) else tensors_of(result):
-                if tensor not in self._storages:  # else the very tensor that was given, or a view of it
+            for tensor in tensors_of(written if in_place else result):
+                if in_place or tensor not in self._storages:  # else the very tensor that was given, or a view of it
                     self._storages.write(tensor, made_by(call))
         return result
 
@@ -134,15 +134,14 @@ class InitRecorder(TorchFunctionMode):
 
 def _statement(caller: FrameType) -> str:
     """The line of the model's code that asks for a function, called in torch or in a library's own initialisers."""
-    start: FrameType | None = caller
     frame: FrameType | None = caller
-    while frame and ((in_torch := frame.f_code.co_filename.startswith(_TORCH)) or frame.f_code.co_name in _FILLING):
-        start, frame = start if in_torch else frame.f_back, frame.f_back
-    return calling_place(start)
+    while frame and (frame.f_code.co_filename.startswith(_TORCH) or frame.f_code.co_name in _FILLING):
+        frame = frame.f_back
+    return calling_place(frame) or calling_place(caller)
 
 
 def _written(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The tensor that a call in place writes into."""
+    """The tensor, or the list of them, that a call in place writes into."""
     return kwargs.get("out", args[0] if args else kwargs.get("tensor", kwargs.get("input")))
 
 

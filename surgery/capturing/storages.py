@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -100,14 +100,26 @@ class Storages:
         """How the values that `tensor` shows were made; None if its storage was never written into."""
         storage = _storage(tensor)
         held = self._held.get(storage._cdata) if storage is not None else None
-        if storage is None or held is None or not held.parts:
-            return held.whole if held else None
+        if storage is None or held is None:
+            return None
         total = storage.nbytes() // tensor.element_size()
-        written = [held.whole, *(made for _, made in held.parts)]
-        if total > LARGEST_TOLD_APART or (held.whole.value == "random" and held.is_left(total)):
-            return merged(written)
+        is_whole = tensor.numel() >= total
+        made = held.whole if not held.parts else _together(held, tensor, total, is_whole=is_whole)
+        # A part of an identity is none, nor is what is put together of several.
+        return replace(made, value="unknown") if made.value == "identity" and (held.parts or not is_whole) else made
+
+
+def _together(held: _Held, tensor: torch.Tensor, total: int, *, is_whole: bool) -> Made:
+    """What a tensor shows of a storage of `total` values that several statements wrote into."""
+    written = [held.whole, *(made for _, made in held.parts)]
+    if held.whole.value == "random" and is_whole and held.is_left(total):
+        return merged(written)
+    if total <= LARGEST_TOLD_APART:
         shown = _Part(tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset()))
         return merged(_shown(shown, held, total) or written)
+    made = merged(written)
+    may_be_hidden = made.value != merged(written[1:]).value and not (is_whole and held.is_left(total))
+    return replace(made, value="unknown", number=None) if may_be_hidden else made
 
 
 def _shown(part: _Part, held: _Held, total: int) -> list[Made]:

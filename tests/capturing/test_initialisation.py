@@ -18,6 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import surgery
+from surgery.capturing import capture_spec
 from surgery.capturing.initialisation import InitRecorder
 from surgery.capturing.storages import LARGEST_TOLD_APART
 from surgery.graph import Init
@@ -393,6 +394,35 @@ def part_of_a_larger_tensor() -> nn.Parameter:
     return nn.Parameter(both[2:])
 
 
+@case("zero")
+def zeroed_part_of_a_larger_draw() -> nn.Parameter:
+    both = torch.randn(4, 3)
+    both[2:].zero_()  # decides
+    return nn.Parameter(both[2:])
+
+
+@case("unknown")
+def two_identities() -> nn.Parameter:
+    weight = nn.Parameter(torch.empty(6, 3))
+    nn.init.eye_(weight.data[:3])
+    nn.init.eye_(weight.data[3:])  # decides
+    return weight
+
+
+@case("unknown")
+def part_of_an_identity() -> nn.Parameter:
+    return nn.Parameter(torch.eye(4)[2:])  # decides
+
+
+@case("zero")
+def set_to_another() -> nn.Parameter:
+    weight = nn.Parameter(torch.randn(3))
+    zeros = torch.zeros(3)  # decides
+    with torch.no_grad():
+        weight.set_(zeros)
+    return weight
+
+
 @case("random")
 def padding_row() -> nn.Parameter:
     return nn.Embedding(5, 3, padding_idx=0).weight  # decides
@@ -663,6 +693,16 @@ def test_a_fake_value_written_into_a_known_one_is_not_overlooked() -> None:
     assert on_fake_tensors(build).value == "random"
 
 
+def test_many_tensors_written_at_once_are_unknown() -> None:
+    def build() -> nn.Parameter:
+        weights = [nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(3))]
+        with torch.no_grad():
+            torch._foreach_mul_(weights, 0.0)
+        return weights[1]
+
+    assert on_fake_tensors(build).value == "unknown"
+
+
 def test_a_known_series_that_is_overwritten() -> None:
     def build() -> nn.Parameter:
         series = nn.Parameter(torch.linspace(0, 1, 5000))
@@ -675,6 +715,13 @@ def test_a_known_series_that_is_overwritten() -> None:
 def test_rows_of_a_table_too_large_to_tell_all_its_values_apart() -> None:
     rows = LARGEST_TOLD_APART // 1024 + 1
 
+    def zeroed_by_halves(made: Callable[..., torch.Tensor]) -> nn.Parameter:
+        table = nn.Parameter(made(rows, 1024))
+        with torch.no_grad():
+            table[: rows // 2].zero_()
+            table[rows // 2 :].zero_()
+        return table
+
     def build(value: float) -> nn.Parameter:
         table = nn.Parameter(torch.zeros(rows, 1024))
         with torch.no_grad():
@@ -684,6 +731,8 @@ def test_rows_of_a_table_too_large_to_tell_all_its_values_apart() -> None:
     assert on_fake_tensors(lambda: nn.Embedding(rows, 1024, padding_idx=0).weight).value == "random"
     assert on_fake_tensors(lambda: build(0.0)).value == "zero"
     assert on_fake_tensors(lambda: build(1.0)).value == "unknown"
+    assert on_fake_tensors(lambda: zeroed_by_halves(torch.randn)).value == "unknown"
+    assert on_fake_tensors(lambda: zeroed_by_halves(torch.zeros)).value == "zero"
 
 
 def test_assigned_values_are_loaded() -> None:
@@ -722,6 +771,15 @@ def test_memory_of_temporaries_is_given_back() -> None:
         last = nn.Parameter(torch.zeros(1000))
     assert [recorder.of(parameter).value for parameter in kept] == ["zero"] + ["constant"] * 49
     assert recorder.of(last).value == "zero"
+
+
+def test_a_model_of_torch_alone_shows_the_line_of_its_layer(tmp_path: Path) -> None:
+    text = "surg 1\nmodel torch.nn:LayerNorm { normalized_shape = 4 }\ninputs { input = f32[2, 4] }\n"
+    (tmp_path / "norm.surg").write_text(text, encoding="utf-8")
+    graph = capture_spec(surgery.load(tmp_path / "norm.surg"))
+    found = {parameter.name: parameter.init for parameter in graph.modules[""].parameters}
+    assert [init.value for init in found.values()] == ["constant", "zero"]
+    assert all("torch/nn/modules/normalization.py:" in (init.place or "") for init in found.values())
 
 
 def test_a_live_model_has_zeros_and_what_is_unknown() -> None:
