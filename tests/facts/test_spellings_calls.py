@@ -88,6 +88,19 @@ def inputs() -> tuple[Tensor, Tensor]:
     return torch.randn(BATCH, TOKENS, FEATURES), torch.rand(BATCH)
 
 
+class KeywordsInAnyOrder(Block):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(value=v, key=k, query=q)
+
+    def gated(self, x: Tensor, gate: Tensor, h: Tensor) -> Tensor:
+        return torch.addcmul(tensor2=h, tensor1=gate, input=x)
+
+
+class MaskBeforeValue(Block):
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, attn_mask=torch.zeros(TOKENS, TOKENS), value=v)
+
+
 class FilledByWhere(Block):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = torch.where(other=torch.tensor(-1e9), input=q @ k.mT, condition=torch.ones(TOKENS, TOKENS).bool())
@@ -103,6 +116,13 @@ class IntoOut(Block):
             return torch.add(x, h, out=made)
 
 
+class CopiedInto(Block):
+    def added(self, x: Tensor, h: Tensor) -> Tensor:
+        made = torch.zeros(x.shape)
+        made.copy_(x)
+        return made.add_(h)
+
+
 class Unbound(Block):
     """Methods of the class, called with the tensor as the first argument."""
 
@@ -116,6 +136,16 @@ class Unbound(Block):
 class ByPartial(Block):
     def activated(self, h: Tensor) -> Tensor:
         return partial(F.gelu, approximate="tanh")(h)
+
+
+class ByAten(Block):
+    """The operators below the functions."""
+
+    def modulated(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return torch.ops.aten.add.Tensor(torch.ops.aten.mul.Tensor(h, 1 + scale), shift)
+
+    def activated(self, h: Tensor) -> Tensor:
+        return torch.ops.aten.gelu.default(h)
 
 
 class OwnActivation(torch.autograd.Function):
@@ -136,6 +166,36 @@ class ByOwnFunction(Block):
         return OwnActivation.apply(h)
 
 
+@torch.jit.script
+def scripted_modulation(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return h * (1 + scale) + shift
+
+
+@torch.jit.script
+def scripted_gate(x: Tensor, gate: Tensor, h: Tensor) -> Tensor:
+    return x + gate * h
+
+
+class Scripted(Block):
+    """Functions fused by TorchScript, as in many diffusion transformers of text."""
+
+    def modulated(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return scripted_modulation(h, scale, shift)
+
+    def gated(self, x: Tensor, gate: Tensor, h: Tensor) -> Tensor:
+        return scripted_gate(x, gate, h)
+
+
+@torch.compile
+def compiled_modulation(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return h * (1 + scale) + shift
+
+
+class Compiled(Block):
+    def modulated(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return compiled_modulation(h, scale, shift)
+
+
 class WithLayers(Block):
     """Every reshaping and activation is a module."""
 
@@ -154,14 +214,8 @@ class WithLayers(Block):
 
 
 CALLS = [
-    *(
-        Block,
-        FilledByWhere,
-        IntoOut,
-        Unbound,
-        ByPartial,
-    ),
-    *(ByOwnFunction, WithLayers),
+    *(Block, KeywordsInAnyOrder, MaskBeforeValue, FilledByWhere, IntoOut, CopiedInto, Unbound, ByPartial, ByAten),
+    *(ByOwnFunction, Scripted, Compiled, WithLayers),
 ]
 
 

@@ -96,6 +96,16 @@ class TwoTimesJoined(Block):
         return self.modulated(x, torch.cat([first.expand(-1, 2, -1), others.expand(-1, TOKENS - 2, -1)], dim=1))
 
 
+class ScaledQueries(Block):
+    wide = HEADS
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (made.unflatten(-1, (HEADS, SIZE)).transpose(1, 2) for made in (self.q(h), self.k(h), self.v(h)))
+        q = q * (1 + self.make(t)[:, :, None, None])
+        return x + self.o(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
 class GatedHeads(Block):
     wide = HEADS
 
@@ -112,7 +122,7 @@ class ScaledBeforeTheLast(Block):
         return x + self.o(self.attend(self.norm(x)).flatten(2) * self.make(t).exp()[:, None])
 
 
-@pytest.mark.parametrize("block", [Block, TwoTimes, TwoTimesJoined, GatedHeads, ScaledBeforeTheLast])
+@pytest.mark.parametrize("block", [Block, TwoTimes, TwoTimesJoined, ScaledQueries, GatedHeads, ScaledBeforeTheLast])
 def test_where_a_time_acts(roles_of: RolesOf, block: type[Block]) -> None:
     assert roles_of(Model(block), *inputs()) == MODULATED
 

@@ -82,6 +82,20 @@ class FilmBeforeTheNorm(Block):
         return x + self.branch(self.norm(x * gamma + beta))
 
 
+class FilmOnConvolution(Block):
+    """On what the convolution made, before the activation, as the paper draws it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.make = nn.Linear(TIME, 2 * 24)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        gamma, beta = self.make(y).chunk(2, dim=-1)
+        h = self.first(self.norm(x))
+        h = h * gamma[:, :, None, None] + beta[:, :, None, None]
+        return x + self.second(F.relu(h))
+
+
 class ChannelsLast(Block):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         scale, shift = self.make(y).chunk(2, dim=-1)
@@ -108,7 +122,9 @@ class ByConvolution(Block):
         return x + self.branch(torch.addcmul(shift, self.norm(x), scale + 1))
 
 
-@pytest.mark.parametrize("block", [AdaGN, AdaIN, FilmBeforeTheNorm, ChannelsLast, ByEinsum, ByConvolution])
+@pytest.mark.parametrize(
+    "block", [AdaGN, AdaIN, FilmBeforeTheNorm, FilmOnConvolution, ChannelsLast, ByEinsum, ByConvolution]
+)
 def test_scale_and_shift_of_channels(roles_of: RolesOf, block: type[Block]) -> None:
     assert roles_of(Model(block), *inputs()) == MODULATED
 

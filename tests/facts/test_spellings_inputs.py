@@ -81,6 +81,34 @@ class Words(Entering):
         self.embed = nn.Embedding(WORDS, WIDTH)
 
 
+class WordsAsRows(Words):
+    """The table is indexed, as one does with a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = Rows()
+
+
+class Rows(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(WORDS, WIDTH))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.weight[ids]
+
+
+class SelectedRows(Rows):
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.weight.index_select(0, ids.flatten()).view(*ids.shape, WIDTH)
+
+
+class WordsAsSelectedRows(Words):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = SelectedRows()
+
+
 class OneHot(Words):
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +238,7 @@ class TwoLayers(Entering):
 
 
 ENTERING = [
-    *((kind, [words()]) for kind in (Words, OneHot, WordsAndTable)),
+    *((kind, [words()]) for kind in (Words, WordsAsRows, WordsAsSelectedRows, OneHot, WordsAndTable)),
     *((kind, [words()]) for kind in (WordsAndParameter, WordsAndWaves, WordsAndTypes)),
     (WordsAndGivenPlaces, [words(), torch.arange(TOKENS).expand(BATCH, -1)]),
     *((kind, [image()]) for kind in (Patches, PatchesByRearrange, PatchesByUnfold, PatchesAndClass)),

@@ -156,10 +156,24 @@ class WeightNorm(Model):
         parametrizations.weight_norm(self.lin)
 
 
+class WeightNormByHook(Model):
+    """The older way, by a hook before each forward; audio codecs and vocoders have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.nn.utils.weight_norm(self.lin)
+
+
 class SpectralNorm(Model):
     def __init__(self) -> None:
         super().__init__()
         parametrizations.spectral_norm(self.lin)
+
+
+class SpectralNormByHook(Model):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.nn.utils.spectral_norm(self.lin)
 
 
 class Orthogonal(Model):
@@ -198,16 +212,8 @@ class Shared(Model):
 
 
 INSIDE = [
-    *(
-        Model,
-        Described,
-        LikeTheWeight,
-        CalledAsForward,
-        CalledByName,
-        CalledByMap,
-        WeightNorm,
-    ),
-    *(SpectralNorm, Orthogonal, Cached, Hooked, Shared),
+    *(Model, Described, LikeTheWeight, CalledAsForward, CalledByName, CalledByMap, WeightNorm, WeightNormByHook),
+    *(SpectralNorm, SpectralNormByHook, Orthogonal, Cached, Hooked, Shared),
 ]
 
 

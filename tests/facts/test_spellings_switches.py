@@ -89,6 +89,23 @@ class ByMethod(Switched):
         return x
 
 
+class ByMatch(Switched):
+    def forward(self, x: Tensor, mode: str = "plain") -> Tensor:
+        match mode:
+            case "rich":
+                x = self.extra(x)
+            case _:
+                pass
+        return self.last(x)
+
+
+class ByLoop(Switched):
+    def forward(self, x: Tensor, times: int = 0) -> Tensor:
+        for _ in range(times):
+            x = self.extra(x)
+        return self.last(x)
+
+
 SWITCHED = [
     ByArgument,
     ByNone,
@@ -98,6 +115,8 @@ SWITCHED = [
     ByEarlyReturn,
     ByShape,
     ByMethod,
+    ByMatch,
+    ByLoop,
 ]
 
 
