@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.parameter import is_lazy
 
 from surgery.capturing.build import NEEDS_VALUES, Call, construct, example_inputs
 from surgery.capturing.capture import graph_of, record_fake_model, record_live_model, versions_of
@@ -81,8 +82,8 @@ def _may_be_built(spec: LoadedSpec, error: SurgeryError) -> bool:
 
 
 def _size(model: torch.nn.Module) -> int:
-    """Bytes of a model's parameters."""
-    return sum(p.numel() * p.element_size() for p in model.parameters())
+    """Bytes of a model's parameters; one that waits for its first call to know its shape counts nothing yet."""
+    return sum(p.numel() * p.element_size() for p in model.parameters() if not is_lazy(p))
 
 
 def _example_call(spec: LoadedSpec, model: torch.nn.Module) -> Call:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from surgery.facts.attention import Attentions
 from surgery.facts.blocks import blocks_of
-from surgery.facts.ends import input_roles, output_roles, router_roles
+from surgery.facts.ends import input_roles, output_roles
 from surgery.facts.feedforward import branch_roles
 from surgery.facts.flow import Flow
 from surgery.facts.gradient import gradients, without_parameters
@@ -16,6 +16,7 @@ from surgery.facts.modulation import Modulation
 from surgery.facts.norms import norm_roles
 from surgery.facts.reach import bypassed, reads_of, tied, unreached
 from surgery.facts.residual import Residuals
+from surgery.facts.routing import router_roles
 from surgery.graph import NO, ROLES, Fact, Graph
 
 _UNDECIDED = Fact("unknown", "the call read no parameter of it")
@@ -75,6 +76,6 @@ def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
     note(modulation.roles())
     note(input_roles(flow, residuals.all, modulation.conditioning, inner))
     note(output_roles(flow, residuals.all, inner))
-    note(norm_roles(flow))
+    note(norm_roles(flow, residuals.all))
     note(router_roles(flow, {path for path, roles in found.items() if "feedforward_out" in roles}))
     return {path: {role: roles[role] for role in ROLES if role in roles} for path, roles in found.items()}

@@ -73,18 +73,22 @@ class Attentions:
         return None
 
     def _product(self, softmax: int) -> int | None:
-        """The product of two features whose softmax this is."""
+        """The product of two features whose softmax this is.
+
+        Of several (positions have their own, added to the tokens'), one whose factors both come from an input.
+        """
         waiting = list(self.flow.data(softmax))
         seen = set(waiting)
+        found: list[int] = []
         while waiting:
             node = waiting.pop()
             if self.flow.op(node) in ops.PRODUCTS_OF_MATRICES and len(self._factors(node)) >= 2:
-                return node
-            if self.flow.op(node) in _ON_SCORES:
+                found.append(node)
+            elif self.flow.op(node) in _ON_SCORES:
                 fresh = [s for s in self.flow.data(node) if s not in seen]
                 seen.update(fresh)
                 waiting.extend(fresh)
-        return None
+        return max(found, key=lambda node: sum(map(self.flow.given.__getitem__, self._factors(node))), default=None)
 
     def _factors(self, node: int) -> list[int]:
         """The features that a product of matrices multiplies."""

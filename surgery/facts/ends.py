@@ -1,4 +1,4 @@
-"""Where content enters the model and where its output leaves, and what routes it between."""
+"""Where content enters the model and where its output leaves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Collection, Iterator
 
 from surgery.facts import ops
 from surgery.facts.flow import Flow
-from surgery.graph import Node
 
 # From an input to its first projection. A sine or cosine encodes a position or a time, not content.
-_BEFORE = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | ops.NORMS | {"where", "one_hot", "remainder"}
+_BEFORE = (
+    ops.SHAPE
+    | ops.SUMS
+    | ops.PRODUCTS
+    | ops.JOINS
+    | ops.NORMS
+    | {"where", "one_hot", "remainder", "interpolate", "upsample"}
+)
 _AFTER = ops.SHAPE | ops.ACTIVATIONS | ops.UNARY | ops.JOINS | ops.SOFTMAX
 
 
@@ -25,9 +31,13 @@ def input_roles(
     for node in flow.nodes:
         if node.op != "input":
             continue
-        for projection in reaching.intersection(_first_projections(flow, node.index, streams)):
+        firsts = reaching.intersection(_first_projections(flow, node.index, streams))
+        entering = {source for first in firsts if flow.projections[first] in inner for source in flow.data(first)}
+        for projection in firsts:
             owner = flow.projections[projection]
-            if projection not in conditioning and owner not in inner and _counts(flow, projection, streams):
+            # A gate beside queries and keys is no embedding either.
+            beside = owner in inner or entering.intersection(flow.data(projection))
+            if projection not in conditioning and not beside and _counts(flow, projection, streams):
                 yield owner, "input_embedding", f"{node.target} -> {flow.word(projection)}; {flow.place(projection)}"
 
 
@@ -36,8 +46,8 @@ def _first_projections(flow: Flow, start: int, streams: Collection[int]) -> list
     while waiting:
         node = waiting.pop()
         for user in flow.users[node]:
-            if user in seen:
-                continue
+            if user in seen or node not in flow.data(user):
+                continue  # an index picks, and does not flow
             seen.add(user)
             if user in flow.projections:
                 found.append(user)
@@ -64,9 +74,11 @@ def _counts(flow: Flow, projection: int, streams: Collection[int]) -> bool:
     Not one whose sines and cosines encode a time, nor a table of positions or types that is added to a larger one or
     to projected features.
     """
+    module = flow.graph.modules.get(flow.projections[projection])
+    if module is None or not module.parameters:
+        return False
     if flow.op(projection) != "embedding":
         return not _is_turned_into_waves(flow, projection)
-    rows = _rows(flow, projection)
     node, seen = projection, set()
     while True:
         adds = [u for u in flow.users[node] if flow.op(u) == "add" and u not in seen and u not in streams]
@@ -74,7 +86,7 @@ def _counts(flow: Flow, projection: int, streams: Collection[int]) -> bool:
             return True
         seen.update(adds)
         others = {o for source in flow.data(adds[0]) for o in _content(flow, source) if o != projection}
-        if any(flow.op(other) != "embedding" or _rows(flow, other) > rows for other in others):
+        if any(_is_the_content(flow, other, projection) for other in others):
             return False
         node = adds[0]
 
@@ -89,6 +101,24 @@ def _is_turned_into_waves(flow: Flow, projection: int) -> bool:
             else:
                 found.add(flow.op(user))
     return bool(found) and found <= {"sin", "cos"}
+
+
+def _is_the_content(flow: Flow, other: int, table: int) -> bool:
+    """Whether, of what is added up, `other` is the content, and `table` one of positions or types.
+
+    The content's own table is looked up by an input as it is, positions by what is counted; else the larger one.
+    """
+    if flow.op(other) != "embedding":
+        return True
+    direct = [_is_given(flow, flow.data(projection)) for projection in (other, table)]
+    return direct[0] if direct[0] != direct[1] else _rows(flow, other) > _rows(flow, table)
+
+
+def _is_given(flow: Flow, index: tuple[int, ...]) -> bool:
+    """Whether an index is an input of the model, but for its shape and dtype."""
+    while len(index) == 1 and flow.op(index[0]) in ops.SHAPE:
+        index = flow.data(index[0])
+    return len(index) == 1 and flow.op(index[0]) == "input"
 
 
 def _content(flow: Flow, start: int) -> set[int]:
@@ -113,16 +143,27 @@ def _rows(flow: Flow, projection: int) -> int:
 def output_roles(flow: Flow, streams: Collection[int], inner: Collection[str]) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of output_head; what an attention returns for a cache (`inner`) is none.
 
-    A residual add behind the last layer (a convolution that smooths the output) has two of them.
+    A residual add behind the last layer (a convolution that smooths the output) has two of them. Where other heads
+    are, what embeds an input is none: it is returned as the first of all hidden states.
     """
+    heads = dict(_last_projections(flow, streams))
+    firsts = {
+        first for n in flow.nodes if n.op == "input" for first in _first_projections(flow, n.index, streams)
+    } & heads.keys()
+    for node, way in heads.items():
+        if flow.projections[node] not in inner and (node not in firsts or heads.keys() == firsts):
+            how = f"{flow.path([*reversed(way)])} -> output; {flow.place(node)}"
+            yield flow.projections[node], "output_head", how
+
+
+def _last_projections(flow: Flow, streams: Collection[int]) -> Iterator[tuple[int, list[int]]]:
+    """The projections from which elementwise ops lead to an output, each with the way there."""
     waiting = [(node, [node]) for node in flow.outputs]
     seen = set(flow.outputs)
     while waiting:
         node, way = waiting.pop()
         if node in flow.projections:
-            how = flow.path([*reversed(way)])
-            if flow.projections[node] not in inner:
-                yield flow.projections[node], "output_head", f"{how} -> output; {flow.place(node)}"
+            yield node, way
             continue
         data = tuple(source for source in flow.data(node) if flow.hidden[source]) or flow.data(node)
         op = flow.op(node)
@@ -133,81 +174,3 @@ def output_roles(flow: Flow, streams: Collection[int], inner: Collection[str]) -
             if source not in seen:
                 seen.add(source)
                 waiting.append((source, [*way, source]))
-
-
-def router_roles(flow: Flow, experts: set[str]) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of router: a projection whose scores a top-k picks experts by, or weigh a shared one.
-
-    `experts` are the modules that end a feed-forward branch.
-    """
-    yield from _picks(flow)
-    for node in flow.nodes:
-        if node.op in ops.SOFTMAX | {"sigmoid"}:
-            score = _unshaped(flow, node.index)
-            if score not in flow.projections or (node.op == "sigmoid" and _width(flow, score) != 1):
-                continue
-            if product := _weighed(flow, node.index, experts):
-                how = f"{flow.op(score)} -> {node.op} -> mul; {flow.place(product)}"
-                yield flow.projections[score], "router", how
-
-
-def _width(flow: Flow, projection: int) -> int:
-    """How many features a projection makes: a convolution's are its second dimension."""
-    shape = flow.nodes[projection].shape
-    return shape[1] if flow.op(projection) in ops.CONVOLUTIONS else shape[-1]
-
-
-def _weighed(flow: Flow, weight: int, experts: set[str]) -> int | None:
-    """A product in which a part of a weight multiplies the larger result of one of `experts`."""
-    waiting = [weight]
-    while waiting:
-        node = waiting.pop()
-        for user in flow.users[node]:
-            if flow.op(user) in ops.SHAPE and flow.inputs(user)[0] == node:
-                waiting.append(user)
-            elif flow.op(user) == "mul":
-                others = [source for source in flow.data(user) if flow.size(source) > flow.size(node)]
-                if any(_makers(flow, other) & experts for other in others):
-                    return user
-    return None
-
-
-def _makers(flow: Flow, node: int) -> set[str]:
-    """The modules whose results a node holds, side by side where there are several."""
-    if node in flow.projections:
-        return {flow.projections[node]}
-    if flow.op(node) not in ops.SHAPE | ops.CONCATENATIONS:
-        return set()
-    return {maker for source in flow.data(node) for maker in _makers(flow, source)}
-
-
-def _unshaped(flow: Flow, node: int) -> int:
-    """What a score was before softmax or sigmoid, a temperature and shapes."""
-    on_the_way = ops.SHAPE | ops.SOFTMAX | ops.PRODUCTS | {"sigmoid"}
-    while node not in flow.projections and flow.op(node) in on_the_way and len(flow.data(node)) == 1:
-        node = flow.data(node)[0]
-    return node
-
-
-def _picks_one(flow: Flow, node: Node) -> bool:
-    """Whether the position of a largest score decides what is computed, and is not only returned."""
-    if node.op not in ("argmax", "max"):
-        return False
-    positions = [n for n in (node.index, *flow.users[node.index]) if flow.nodes[n].dtype == "int64"]
-    return bool(flow.forward(positions) & flow.projections.keys()) if positions else False
-
-
-def _picks(flow: Flow) -> Iterator[tuple[str, str, str]]:
-    for node in flow.nodes:
-        if node.op != "topk" and not _picks_one(flow, node):
-            continue
-        waiting, seen = list(flow.data(node.index)), set()
-        while waiting:
-            source = waiting.pop()
-            if source in seen:
-                continue
-            seen.add(source)
-            if source in flow.projections:
-                yield flow.projections[source], "router", f"{flow.op(source)} -> {node.op}; {node.place}"
-            elif flow.op(source) in ops.SHAPE | ops.SOFTMAX | ops.SUMS | ops.PRODUCTS | {"sigmoid", "masked_fill"}:
-                waiting.extend(flow.data(source))

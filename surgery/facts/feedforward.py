@@ -16,13 +16,13 @@ _BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | o
 def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of residual_output, feedforward_in and feedforward_out."""
     for residual in residuals.all.values():
+        inside = residuals.inside(residual.branch, residual.stream)
         for last, way in residuals.last_projections(residual, gates).items():
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
             yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"
             if flow.op(last) == ops.MULTI_HEAD or any(map(flow.is_activation, way)):
                 continue
-            inside = residuals.inside(residual.branch, residual.stream)
             given = tuple(source for source in flow.data(last) if source in inside and flow.hidden[source])
             found = _first_layers(flow, given, residual.stream, inside, gates)
             if not found or not found.curved or not _are_first(flow, found, inside, residuals.all):
@@ -57,7 +57,9 @@ def _are_first(flow: Flow, layers: _Layers, inside: set[int], streams: Collectio
             return False
         sources = flow.data(node)
         if flow.op(node) in ops.PRODUCTS:  # not what weighs the input of an expert
-            sources = tuple(source for source in sources if flow.size(source) == flow.size(node))
+            whole = [source for source in sources if flow.size(source) == flow.size(node)]
+            # Nor a gate that is computed from what it multiplies.
+            sources = tuple(s for s in whole if not any(s != o and flow.depends(s, on=o) for o in whole))
         fresh = [(source, bent) for source in sources if (source, bent) not in seen]
         seen.update(fresh)
         waiting.extend(fresh)

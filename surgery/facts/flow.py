@@ -12,6 +12,7 @@ from surgery.graph import Graph, Node
 Edge = tuple[int, int]  # a node and the node that reads it
 
 
+_BLANKS = {"zeros", "zeros_like", "new_zeros"}
 _LOOKUPS = {"getitem", "index_select"}
 _LAYERS = {"linear"} | ops.CONVOLUTIONS
 
@@ -50,19 +51,25 @@ class Flow:
         found: list[bool] = []
         for node in self.nodes:
             static = node.op != "input" and all(found[source] for source in node.inputs)
-            layer = node.op in _LAYERS and len(node.inputs) > 1 and all(self._learnt[s] for s in node.inputs[:2])
+            layer = node.op in _LAYERS and len(node.inputs) > 1 and all(self.learnt[s] for s in node.inputs[:2])
             found.append(static and not layer)
         return found
 
     @cached_property
-    def _learnt(self) -> list[bool]:
-        """Whether a node is made of parameters, and of constants beside them."""
-        constant: list[bool] = []
+    def given(self) -> list[bool]:
+        """Whether a node depends on an input of the model."""
         found: list[bool] = []
         for node in self.nodes:
-            constant.append(node.op != "input" and all(constant[source] for source in node.inputs))
+            found.append(node.op == "input" or any(found[source] for source in node.inputs))
+        return found
+
+    @cached_property
+    def learnt(self) -> list[bool]:
+        """Whether a node is made of parameters, and of constants beside them; zeros stand for what is learnt later."""
+        found: list[bool] = []
+        for node in self.nodes:
             made = self.is_parameter(node) if node.op == "parameter" else any(found[s] for s in node.inputs)
-            found.append(constant[-1] and made)
+            found.append((made and not self.given[node.index]) or node.op in _BLANKS)
         return found
 
     def is_parameter(self, node: Node) -> bool:
@@ -96,8 +103,10 @@ class Flow:
         if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
             return None
         # A bias, or several joined to one, has one dimension.
-        weights = [s for s in node.inputs if self._is_weight(s) and len(self.nodes[s].shape) > 1]
-        if not weights or all(self.static[source] or source in weights for source in node.inputs):
+        starts_here = node.op in _LAYERS and not self.static[node.index]
+        given = node.inputs[1:] if starts_here else node.inputs
+        weights = [s for s in given if self._is_weight(s) and len(self.nodes[s].shape) > 1]
+        if not weights or (not starts_here and all(self.static[s] or s in weights for s in node.inputs)):
             return None
         owners = {owner for weight in weights for owner in self._owners(weight)}
         return next(iter(owners)) if len(owners) == 1 and node.module not in owners else node.module
@@ -106,7 +115,7 @@ class Flow:
         """Whether rows of a table are picked by what comes from an input: an embedding that is written out."""
         table, *index = node.inputs
         rows = [source for source in index if not self.static[source] and self.nodes[source].shape]
-        return bool(rows) and len(self.nodes[table].shape) == 2 and self._learnt[table]
+        return bool(rows) and len(self.nodes[table].shape) == 2 and self.learnt[table]
 
     def _is_weight(self, node: int) -> bool:
         """Whether a node is made of parameters alone, or is a part of one that an index picked (an expert's)."""

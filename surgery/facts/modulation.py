@@ -156,8 +156,9 @@ class Modulation:
         """Whether a node only gathers what projections made: sums of modulators, not sums along a stream."""
         found: list[bool] = []
         for node in self.flow.nodes:
-            gathers = node.op in _GATHERS_OR_SHAPES and node.index not in self.streams
             data = self.flow.data(node.index)
+            gathers = node.op in _GATHERS_OR_SHAPES or (node.op in ops.PRODUCTS and len(data) == 1)
+            gathers &= node.index not in self.streams
             found.append(
                 node.index in self.flow.projections or (gathers and bool(data) and all(found[s] for s in data))
             )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 
 from surgery.facts import ops
 from surgery.facts.flow import Flow
+from surgery.graph import Node
 
 _SQUARES = ("pow", "square", "var", "var_mean", "std")
 _MEANS = {"mean", "var", "var_mean", "std"}
@@ -26,6 +27,9 @@ def norms(flow: Flow) -> Mapping[int, int]:
         if node.op in ops.NORMS and node.inputs:
             found[node.index] = data[0] if data else node.inputs[0]
         elif node.op in ("mul", "div") and len(node.inputs) == 2:
+            if by := _by_kept_statistics(flow, node):
+                found[node.index] = by
+                continue
             if node.op == "div" and _is_length(flow, node.inputs[1], node.inputs[0]):
                 found[node.index] = node.inputs[0]
                 continue
@@ -47,14 +51,25 @@ def follows_norm(flow: Flow, node: int) -> bool:
     return True
 
 
-def norm_roles(flow: Flow) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of norm."""
+def norm_roles(flow: Flow, streams: Collection[int]) -> Iterator[tuple[str, str, str]]:
+    """(module, role, evidence) of norm: not a block or an attention that normalises on the way (`streams`: its adds)."""
+    mixing = {flow.nodes[index].module for index in streams}
+    mixing |= {node.module for node in flow.nodes if _mixes(flow, node)}
     for index in norms(flow):
         node = flow.nodes[index]
+        if node.module in mixing:
+            continue
         by_length = node.op == "normalize" or (node.op == "div" and _is_length(flow, node.inputs[1], node.inputs[0]))
         if not by_length or _leaves_its_module(flow, index):
             how = node.op if node.op in ops.NORMS else f"{node.op}(root of the mean of squares)"
             yield node.module, "norm", f"{how}; {node.place}"
+
+
+def _mixes(flow: Flow, node: Node) -> bool:
+    """Whether a node is an attention, or another product of two features."""
+    if node.op in ops.PRODUCTS_OF_MATRICES:
+        return node.index not in flow.projections and sum(flow.hidden[source] for source in node.inputs) > 1
+    return node.op in ops.FUSED_ATTENTION | ops.SOFTMAX
 
 
 def _is_root_mean_square(flow: Flow, statistic: int, value: int, *, divides: bool) -> bool:
@@ -90,6 +105,17 @@ def _roots(flow: Flow, statistic: int) -> tuple[str, ...]:
         if len(data) != 1:
             return tuple(found)
         statistic = data[0]
+
+
+def _by_kept_statistics(flow: Flow, node: Node) -> int | None:
+    """The value that a node divides by the root of a variance in a buffer: a batch norm that is frozen."""
+    for scale, value in (node.inputs, node.inputs[::-1]):
+        if flow.static[scale] and not flow.static[value]:
+            made_of = [flow.nodes[n] for n in flow.backward([scale])]
+            buffers = any(n.op == "parameter" and not flow.is_parameter(n) for n in made_of)
+            if buffers and any(n.op in ("rsqrt", "sqrt") and n.module == node.module for n in made_of):
+                return value
+    return None
 
 
 def _is_length(flow: Flow, divisor: int, value: int) -> bool:

@@ -43,7 +43,7 @@ class Residuals:
         return found
 
     def _residual(self, add: int, before: Mapping[int, Residual]) -> Residual | None:
-        data = self.flow.data(add)
+        data = self._operands(add)
         if len(data) != 2 or data[0] == data[1]:
             return None
         for early, branch in (sorted(data), sorted(data, reverse=True)):
@@ -54,6 +54,14 @@ class Residuals:
                 if self._is_branch(branch, stream, deep=True):
                     return Residual(add, stream, branch)
         return None
+
+    def _operands(self, add: int) -> tuple[int, ...]:
+        """What an add adds up: features, or a feature and the learnt queries that a first layer starts from."""
+        data = self.flow.data(add)
+        if len(data) == 1:
+            size = self.flow.size(add)
+            data += tuple(s for s in self.flow.inputs(add) if self.flow.learnt[s] and self.flow.size(s) == size)
+        return data
 
     def _is_branch(self, branch: int, stream: int, *, deep: bool = False) -> bool:
         """Whether `branch` was computed from `stream`, and has learnt something on the way.
@@ -87,11 +95,10 @@ class Residuals:
             node = waiting.pop(0)
             if node not in self.flow.projections or self.flow.size(node) == whole:
                 yield node
-            if node in before and steps < _IN_PARALLEL:
+            following = (before[node].stream,) if node in before else self._made_of(node, apart=apart)
+            if self.flow.op(node) in ops.SUMS and len(self.flow.data(node)) > 1:
                 steps += 1
-                following: tuple[int, ...] = (before[node].stream,)
-            else:
-                following = self._made_of(node, apart=apart)
+                following = following if steps <= _IN_PARALLEL else ()
             fresh = [source for source in following if source not in seen]
             seen.update(fresh)
             waiting.extend(fresh)
@@ -120,12 +127,12 @@ class Residuals:
                 return ()
             node = data[0]
         data = self.flow.data(node)
-        return (self._unshaped(data[0]),) if len(data) == 1 else ()
+        return (self._unshaped(data[0], ops.SHAPE | _POOLED),) if len(data) == 1 else ()
 
-    def _unshaped(self, node: int) -> int:
-        """Back over what reshapes all of a value."""
-        while self.flow.op(node) in ops.SHAPE and len(data := self.flow.data(node)) == 1:
-            if self.flow.size(node) != self.flow.size(data[0]):
+    def _unshaped(self, node: int, passing: frozenset[str] = ops.SHAPE) -> int:
+        """Back over what reshapes all of a value, or pools it."""
+        while self.flow.op(node) in passing and len(data := self.flow.data(node)) == 1:
+            if self.flow.op(node) in ops.SHAPE and self.flow.size(node) != self.flow.size(data[0]):
                 break
             node = data[0]
         return node
