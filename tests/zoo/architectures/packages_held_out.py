@@ -6,10 +6,6 @@ lambdas, scripted activations, weight norm by hooks, methods beside forward, res
 
 from __future__ import annotations
 
-import importlib
-import sys
-from types import ModuleType
-
 import torch
 from torch import nn
 
@@ -156,32 +152,23 @@ def neo_mlp() -> Built:
     return model.eval(), {"x": torch.randn(2, 5)}
 
 
-def _vocos(name: str) -> ModuleType:
-    """A module of vocos; its package imports two mel scales of torchaudio that no model here calls."""
-    try:
-        importlib.import_module("torchaudio.functional.functional")
-    except ModuleNotFoundError:
-        scales = ModuleType("torchaudio.functional.functional")
-        vars(scales).update(_hz_to_mel=None, _mel_to_hz=None)
-        sys.modules["torchaudio.functional.functional"] = scales
-        sys.modules["torchaudio.functional"] = ModuleType("torchaudio.functional")
-    return importlib.import_module(f"vocos.{name}")
-
-
 @architecture("packages_held_out/vocos", held_out=True)
 def vocos() -> Built:
     """vocos/models.py: ConvNeXt blocks whose norms take scale and shift from tables, by the codec's bandwidth"""
-    model = _vocos("models").VocosBackbone(
-        input_channels=14, dim=32, intermediate_dim=72, num_layers=3, adanorm_num_embeddings=4
-    )
+    from vocos.models import VocosBackbone
+
+    model = VocosBackbone(input_channels=14, dim=32, intermediate_dim=72, num_layers=3, adanorm_num_embeddings=4)
     return model.eval(), {"x": torch.randn(2, 14, 11), "bandwidth_id": torch.tensor([[1], [3]])}
 
 
 @architecture("packages_held_out/vocos_resnet", held_out=True)
 def vocos_resnet() -> Built:
     """vocos/models.py: residual convolutions under weight norm's hooks, and the head of complex spectra"""
-    backbone = _vocos("models").VocosResNetBackbone(input_channels=14, dim=24, num_blocks=2)
-    head = _vocos("heads").ISTFTHead(dim=24, n_fft=32, hop_length=8)
+    from vocos.heads import ISTFTHead
+    from vocos.models import VocosResNetBackbone
+
+    backbone = VocosResNetBackbone(input_channels=14, dim=24, num_blocks=2)
+    head = ISTFTHead(dim=24, n_fft=32, hop_length=8)
     return nn.Sequential(backbone, head).eval(), {"input": torch.randn(2, 14, 11)}
 
 

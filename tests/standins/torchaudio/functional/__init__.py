@@ -1,0 +1,1 @@
+"""Stands in for torchaudio.functional: a package, so that its submodule can be imported."""
