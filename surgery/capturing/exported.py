@@ -294,13 +294,21 @@ def _describe(made: torch.fx.Node, exported: torch.fx.Node) -> None:
 
 
 def _storage(node: torch.fx.Node) -> int:
-    return int(next(tensors_of(node.meta["val"])).untyped_storage()._cdata)
+    return int(_whole_batch(node).untyped_storage()._cdata)
 
 
 def _layout(node: torch.fx.Node) -> tuple[Any, ...]:
     """Which part of its storage a tensor shows."""
-    tensor = node.meta["val"]
+    tensor = _whole_batch(node)
     return tensor.shape, tensor.stride(), tensor.storage_offset()
+
+
+def _whole_batch(node: torch.fx.Node) -> torch.Tensor:
+    """The first tensor of a node's value, with the batch that a function inside `torch.vmap` does not see."""
+    tensor = next(tensors_of(node.meta["val"]))
+    while torch._C._functorch.is_batchedtensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
 
 
 def _place(stack_trace: str) -> str:

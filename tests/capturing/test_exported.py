@@ -44,6 +44,11 @@ class WithoutGradient(Halves):
         return self.second(x.float())
 
 
+class Batches(Halves):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.vmap(lambda row: self.second(self.first(row)).mul_(2))(x)
+
+
 class RescalesItsWeight(Halves):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -119,6 +124,13 @@ def test_regions_without_gradient_and_with_autocast_stand_in_line() -> None:
     assert (second.module, second.cut, second.dtype) == ("second", False, "float32")
     assert graph["first"].gradient.answer == "no"
     assert graph["second"].gradient.answer == "yes"
+
+
+def test_a_function_under_vmap_stands_in_line() -> None:
+    graph = exported(Batches())
+    assert only(graph, "mul").shape == (3, 4)
+    assert reaches_output(graph, "first")
+    assert graph["first"].gradient.answer == "yes"
 
 
 def test_a_weight_that_is_rescaled_in_place_is_still_the_weight() -> None:
