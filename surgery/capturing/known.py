@@ -37,6 +37,9 @@ _INDEXING = {"getitem", "setitem"}
 
 def run(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], mode: FakeTensorMode) -> Any:
     """`func(*args, **kwargs)` under a fake tensor mode, for real where all values are known."""
+    if name == "deepcopy" and len(args) > 1:
+        # A copy of a fake tensor shares its mode: torch would copy that too, with weak references it cannot count.
+        args[1][id(mode)] = mode
     tensors = list(tensors_of((args, kwargs)))
     if tensors and all(map(_is_real, tensors)):
         if _stay_small(tensors):

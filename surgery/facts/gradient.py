@@ -13,7 +13,8 @@ def gradients(flow: Flow, reads: Mapping[str, list[int]]) -> dict[str, Fact]:
     """For every module that owns parameters: does the gradient of the output reach what it computes?
 
     It is cut by `no_grad`, `detach`, integers and flat functions, by a projection whose weight starts as zeros (the
-    gradient of its input is zero), and by a product with what such a projection, bias and all, made.
+    gradient of its input is zero), and by a product with what such a projection, bias and all, made, or with a gate
+    that starts as zeros.
     """
     zeros = _zero_projections(flow)
     cuts = _zero_edges(flow, zeros)
@@ -29,6 +30,10 @@ def gradients(flow: Flow, reads: Mapping[str, list[int]]) -> dict[str, Fact]:
         elif users:
             found[path] = Fact("no", "its result does not reach the output, or only through no_grad or detach")
     return found
+
+
+# Zero in, zero out.
+_KEEP_ZERO = ops.SHAPE | {"tanh", "relu", "gelu", "silu", "neg", "abs", "sin"}
 
 
 def _has_slope(flow: Flow, node: int) -> bool:
@@ -58,13 +63,21 @@ def _zero_edges(flow: Flow, zeros: Mapping[int, bool]) -> dict[Edge, str]:
             cuts.update({(source, node.index): owner for source in data})
             if zeros[node.index]:
                 zero_valued[node.index] = owner
-        elif node.op in ops.SHAPE and len(data) == 1 and data[0] in zero_valued:
-            zero_valued[node.index] = zero_valued[data[0]]
+        elif node.op == "parameter" and _starts_as_zeros(flow, node.target):
+            zero_valued[node.index] = node.target.rpartition(".")[0]
+        elif node.op in _KEEP_ZERO and node.inputs and node.inputs[0] in zero_valued:
+            zero_valued[node.index] = zero_valued[node.inputs[0]]
         elif node.op == "mul":
-            for source in data:
+            for source in node.inputs:
                 if source in zero_valued:
                     cuts.update({(other, node.index): zero_valued[source] for other in data if other != source})
     return cuts
+
+
+def _starts_as_zeros(flow: Flow, parameter: str) -> bool:
+    owner, _, name = parameter.rpartition(".")
+    held = flow.graph.modules[owner].parameter(name) if owner in flow.graph.modules else None
+    return held is not None and held.init.value == "zero"
 
 
 def _why(flow: Flow, users: list[int], cuts: Mapping[Edge, str], passes: set[int]) -> str:
@@ -76,7 +89,7 @@ def _why(flow: Flow, users: list[int], cuts: Mapping[Edge, str], passes: set[int
     stops = list(dict.fromkeys([*first[:1], *last[-1:]]))
     named = []
     for owner in stops:
-        init = next(p.init for p in flow.graph.modules[owner].parameters if not p.is_bias)
+        init = next(p.init for p in flow.graph.modules[owner].parameters if p.init.value == "zero" and not p.is_bias)
         named.append(f"`{flow.shown(owner)}` starts as zeros ({init.place})")
     return f"every way to the output is multiplied by zero: {' and '.join(named)}"
 
@@ -86,6 +99,6 @@ def without_parameters(modules: Mapping[str, Module], found: Mapping[str, Fact])
     facts = dict(found)
     for path in reversed(list(modules)):
         parent = path.rpartition(".")[0]
-        if path and path in facts and facts[path].answer == "yes":
+        if path and path in facts and facts[path].answer == "yes" and not modules[parent].parameters:
             facts.setdefault(parent, Fact("yes", "a module in it gets one"))
     return facts

@@ -199,7 +199,8 @@ class Modulation:
         while waiting:
             source = waiting.pop()
             for user in self.flow.users[source]:
-                if self.flow.op(user) in ops.SHAPE:
+                masked = self.flow.op(user) in ops.PRODUCTS and len(self.flow.data(user)) == 1
+                if self.flow.op(user) in ops.SHAPE or masked:
                     waiting.append(user)
                 elif self.flow.op(user) == "add":
                     bases = [self._unshaped(base) for base in self.flow.data(user) if base != source]

@@ -52,7 +52,10 @@ def follows_norm(flow: Flow, node: int) -> bool:
 
 
 def norm_roles(flow: Flow, streams: Collection[int]) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of norm: not a block or an attention that normalises on the way (`streams`: its adds)."""
+    """(module, role, evidence) of norm; not of a block or an attention that normalises on the way.
+
+    `streams` are the residual adds: a module that joins a branch to one is a block.
+    """
     mixing = {flow.nodes[index].module for index in streams}
     mixing |= {node.module for node in flow.nodes if _mixes(flow, node)}
     for index in norms(flow):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from surgery.facts.flow import Flow
 from surgery.graph import NO, Fact, Module, is_inside
@@ -36,9 +36,9 @@ def unreached(
     for path in modules:
         if path in reached:
             continue
-        sibling = _sibling_that_ran(path, modules, siblings)
-        if path in switches:
-            found[path] = Fact("unknown", switches[path])
+        sibling = _sibling_that_ran(path, modules, siblings, reached)
+        if why := _switch(path, modules, switches):
+            found[path] = Fact("unknown", why)
         elif sibling:
             found[path] = Fact("unknown", f"the example call did not come here, while its sibling `{sibling}` ran")
         elif found.get(parent := path.rpartition(".")[0], NO).answer == "unknown":
@@ -58,11 +58,22 @@ def _siblings(modules: Mapping[str, Module]) -> dict[str, list[str]]:
     return found
 
 
-def _sibling_that_ran(path: str, modules: Mapping[str, Module], siblings: Mapping[str, list[str]]) -> str | None:
-    """A sibling of the same class that was called: then `path` may be an expert not routed to, a task not asked for."""
+def _switch(path: str, modules: Mapping[str, Module], switches: Mapping[str, str]) -> str | None:
+    """What decides whether a module is called, or one that it lies in and that was not called either."""
+    while path and not modules[path].calls:
+        if path in switches:
+            return switches[path]
+        path = path.rpartition(".")[0]
+    return None
+
+
+def _sibling_that_ran(
+    path: str, modules: Mapping[str, Module], siblings: Mapping[str, list[str]], reached: Collection[str]
+) -> str | None:
+    """A sibling of the same class that was reached: then `path` may be an expert, or a task that was not asked for."""
     parent = path.rpartition(".")[0]
     for sibling in siblings.get(parent, ()):
-        if sibling != path and modules[sibling].calls and modules[sibling].kind == modules[path].kind:
+        if sibling != path and sibling in reached and modules[sibling].kind == modules[path].kind:
             return sibling
     return None
 
