@@ -20,6 +20,7 @@ from surgery.graph import Graph, Header
 from surgery.language.spec import LoadedSpec
 from surgery.planning.signature import model_signature
 
+_SEED = 0
 LARGEST_BUILT = 4 * 2**30  # bytes of parameters that are built for real where fake tensors will not do
 
 
@@ -57,13 +58,16 @@ def capture_spec(spec: LoadedSpec, *, on_built: Callable[[torch.nn.Module], None
 
 def _capture_built(spec: LoadedSpec, on_built: Callable[[torch.nn.Module], None]) -> Graph:
     made = InitRecorder()
-    with made:
-        model = construct(spec)
-    on_built(model)
-    try:
-        recorder = record_live_model(model, *_example_call(spec, model))
-    except SurgeryError as error:
-        raise _at_inputs(error, spec) from error
+    # Values decide where such a model goes: the same ones each time, or no two captures would agree.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        with made:
+            model = construct(spec)
+        on_built(model)
+        try:
+            recorder = record_live_model(model, *_example_call(spec, model))
+        except SurgeryError as error:
+            raise _at_inputs(error, spec) from error
     return graph_of(model, recorder, made.of, header_of(spec, model))
 
 

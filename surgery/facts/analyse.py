@@ -20,7 +20,6 @@ from surgery.facts.routing import router_roles
 from surgery.graph import NO, ROLES, Fact, Graph
 
 _UNDECIDED = Fact("unknown", "the call read no parameter of it")
-_INNER = ("attention_", "feedforward_")
 
 
 def with_facts(
@@ -70,12 +69,15 @@ def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
             if path in flow.graph.modules:
                 found.setdefault(path, {}).setdefault(role, evidence)
 
+    def with_roles(*kinds: str) -> set[str]:
+        return {path for path, roles in found.items() if any(role.startswith(kinds) for role in roles)}
+
     note(Attentions(flow, residuals.all).roles())
     note(branch_roles(flow, residuals, modulation.gates))
-    inner = {path for path, roles in found.items() if any(role.startswith(_INNER) for role in roles)}
+    attending, inner = with_roles("attention_"), with_roles("attention_", "feedforward_")
     note(modulation.roles())
-    note(input_roles(flow, residuals.all, modulation.conditioning, inner))
+    note(input_roles(flow, residuals.all, modulation.conditioning, inner, attending))
     note(output_roles(flow, residuals.all, inner))
     note(norm_roles(flow, residuals.all))
-    note(router_roles(flow, {path for path, roles in found.items() if "feedforward_out" in roles}))
+    note(router_roles(flow, with_roles("feedforward_out")))
     return {path: {role: roles[role] for role in ROLES if role in roles} for path, roles in found.items()}

@@ -22,7 +22,7 @@ _MULTI_HEAD_ROLES = {
     "out_proj_weight": "attention_output",
 }
 # Between the product of query and key and its softmax: scales, masks, biases, soft caps.
-_ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.CONCATENATIONS | {"tanh", "where", "maximum"}
+_ON_SCORES = ops.SHAPE | ops.SUMS | ops.PRODUCTS | ops.JOINS | {"tanh", "where", "maximum", "max"}
 
 
 # Between a projection and the attention that it feeds: rotations, norms written out or fused, no activation.

@@ -20,19 +20,19 @@ _AFTER = ops.SHAPE | ops.ACTIVATIONS | ops.UNARY | ops.JOINS | ops.SOFTMAX
 
 
 def input_roles(
-    flow: Flow, streams: Collection[int], conditioning: set[int], inner: Collection[str]
+    flow: Flow, streams: Collection[int], conditioning: set[int], inner: Collection[str], attending: Collection[str]
 ) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of input_embedding.
 
     `streams` are the residual adds: behind one of them the content is embedded already. `inner` are the modules
-    of attentions and feed-forward branches: an input that enters there has no embedding of its own.
+    of attentions (`attending`) and feed-forward branches: an input that enters there has no embedding of its own.
     """
     reaching = flow.backward(flow.outputs)
     for node in flow.nodes:
         if node.op != "input":
             continue
         firsts = reaching.intersection(_first_projections(flow, node.index, streams))
-        entering = {source for first in firsts if flow.projections[first] in inner for source in flow.data(first)}
+        entering = {source for first in firsts if flow.projections[first] in attending for source in flow.data(first)}
         for projection in firsts:
             owner = flow.projections[projection]
             # A gate beside queries and keys is no embedding either.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
@@ -84,9 +85,10 @@ def _why(flow: Flow, users: list[int], cuts: Mapping[Edge, str], passes: set[int
     """The zeros that a module's result is multiplied by first, and last before the output."""
     near = flow.forward(users, without=cuts.keys())
     far = flow.forward(users)
-    first = [owner for (source, _), owner in cuts.items() if source in near]
+    # Where the way joins again behind a product, the product stops nothing.
+    first = (owner for (source, user), owner in cuts.items() if source in near and not flow.forward([user]) & near)
     last = [owner for (source, user), owner in cuts.items() if source in far and user in passes]
-    stops = list(dict.fromkeys([*first[:1], *last[-1:]]))
+    stops = list(dict.fromkeys([*islice(first, 1), *last[-1:]]))
     named = []
     for owner in stops:
         init = next(p.init for p in flow.graph.modules[owner].parameters if p.init.value == "zero" and not p.is_bias)

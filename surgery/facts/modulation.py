@@ -157,7 +157,7 @@ class Modulation:
         found: list[bool] = []
         for node in self.flow.nodes:
             data = self.flow.data(node.index)
-            gathers = node.op in _GATHERS_OR_SHAPES or (node.op in ops.PRODUCTS and len(data) == 1)
+            gathers = node.op in _GATHERS_OR_SHAPES or (node.op in ops.PRODUCTS | _PASSES and len(data) == 1)
             gathers &= node.index not in self.streams
             found.append(
                 node.index in self.flow.projections or (gathers and bool(data) and all(found[s] for s in data))
