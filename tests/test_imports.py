@@ -13,13 +13,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "surgery"
 
-TORCH_FREE = ("diagnostics", "files", "graph", "facts", "methods", "language", "planning")
+TORCH_FREE = ("collector", "diagnostics", "files", "graph", "facts", "methods", "language", "planning")
 HEAVY = ("torch", "peft", "transformers", "numpy", "accelerate", "safetensors", "diffusers")
 
 # A package may import those of its own line and of the lines above it.
 LAYERS = (
     ("diagnostics",),
-    ("files",),
+    ("collector", "files"),
     ("graph",),
     ("facts", "methods", "language"),
     ("planning",),

@@ -18,7 +18,6 @@ from torch._subclasses.fake_tensor import (
 )
 
 from surgery.capturing.build import NEEDS_VALUES
-from surgery.capturing.collector import paused_collector
 from surgery.capturing.convert import modules_of, nodes_of
 from surgery.capturing.initialisation import InitLookup, init_from_value
 from surgery.capturing.known import as_fake, fake_tensor
@@ -27,6 +26,7 @@ from surgery.capturing.signature import check_call
 from surgery.capturing.stopped import stopped_at
 from surgery.capturing.untaken import untaken_paths
 from surgery.capturing.untouched import left_as_it_was
+from surgery.collector import paused_collector
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.facts import with_facts
 from surgery.graph import Graph, Header

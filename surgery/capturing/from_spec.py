@@ -11,10 +11,10 @@ from torch.nn.parameter import is_lazy
 
 from surgery.capturing.build import NEEDS_VALUES, Call, construct, example_inputs
 from surgery.capturing.capture import graph_of, record_fake_model, record_live_model, versions_of
-from surgery.capturing.collector import paused_collector
 from surgery.capturing.initialisation import InitRecorder
 from surgery.capturing.known import as_fake
 from surgery.capturing.signature import check_call
+from surgery.collector import paused_collector
 from surgery.diagnostics import SurgeryError
 from surgery.graph import Graph, Header
 from surgery.language.spec import LoadedSpec

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from surgery.collector import paused_collector
 from surgery.diagnostics import render
 
 if TYPE_CHECKING:
@@ -49,7 +47,7 @@ def add_planning_arguments(parser: argparse.ArgumentParser) -> None:
 
 def planned_from(args: argparse.Namespace) -> tuple[LoadedSpec, Graph, Planned]:
     """The spec that the arguments name, its graph, and its plan. Raises SurgeryError if one cannot be read."""
-    with _nothing_to_collect():
+    with paused_collector():
         from surgery.graph.file import read_graph
         from surgery.language import load, parse_override
         from surgery.planning.planner import make_plan
@@ -57,18 +55,6 @@ def planned_from(args: argparse.Namespace) -> tuple[LoadedSpec, Graph, Planned]:
         spec = load(args.spec, **dict(parse_override(text) for text in args.set))
         graph = read_graph(Path(args.graph) if args.graph else spec.graph_path)
         return spec, graph, make_plan(spec, graph)
-
-
-@contextmanager
-def _nothing_to_collect() -> Iterator[None]:
-    """Pauses the garbage collector: modules and graph stay to the end, and searching them costs a tenth of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def show_diagnostics(planned: Planned) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
+from surgery.collector import paused_collector
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.files import read_text, replace_file
 from surgery.graph.model import NO, Block, Fact, Graph, Header, Init, LazyNodes, Module, Node, Parameter
@@ -36,6 +37,7 @@ def write_graph(graph: Graph, path: Path | str) -> None:
     replace_file(path, json.dumps({**head, "header": header}, ensure_ascii=False)[:-1] + ',\n"body": ' + body)
 
 
+@paused_collector()
 def read_graph(path: Path | str) -> Graph:
     """Read a graph file. Raises SurgeryError: E0501, E0002 for a file that is none, E0502 for a damaged one."""
     text = read_text(path, what="graph file", help="write it with `surgery capture F.surg`")

@@ -103,7 +103,10 @@ class Module:
     unknown_roles: Mapping[str, str] = field(default_factory=dict)
 
     def parameter(self, name: str) -> Parameter | None:
-        return next((p for p in self.parameters if p.name == name), None)
+        for parameter in self.parameters:
+            if parameter.name == name:
+                return parameter
+        return None
 
     @property
     def weight(self) -> Parameter | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Literal, TypeAlias, cast
 
@@ -41,27 +42,35 @@ class Geometry:
 
 def layer_of(module: Module) -> Layer | None:
     """Which of the layers that PEFT adapts this module is, by its class or a base class."""
-    return next((layer for layer in LAYERS if layer in module.bases or layer == module.kind), None)
+    return _layer_of((module.kind, *module.bases))
+
+
+@lru_cache(maxsize=1024)
+def _layer_of(names: tuple[str, ...]) -> Layer | None:
+    return next((layer for layer in LAYERS if layer in names), None)
 
 
 def geometry(module: Module) -> Geometry | str:
     """The sizes of an adaptable layer, or why this module is none."""
-    layer = layer_of(module)
+    layer, weight = layer_of(module), module.weight
     if layer is None:
         return f"{module.kind} is none of the layers that PEFT adapts ({', '.join(LAYERS)})"
-    weight = module.weight
     if weight is None:
         return (
             f"its weight is not a plain parameter of this {module.kind} (computed by a parametrization, or quantised)"
         )
-    if not is_plain_float(weight.dtype):
-        return f"its weight is quantised ({weight.dtype.removeprefix('torch.')})"
-    if len(weight.shape) != _DIMENSIONS[layer]:
-        return f"its weight has shape {list(weight.shape)}, which is not a {layer}'s"
+    return _geometry(layer, weight.shape, weight.dtype, module.numbers.get("groups", 1))
+
+
+@lru_cache(maxsize=1024)
+def _geometry(layer: Layer, shape: tuple[int, ...], dtype: str, groups: int) -> Geometry | str:
+    if not is_plain_float(dtype):
+        return f"its weight is quantised ({dtype.removeprefix('torch.')})"
+    if len(shape) != _DIMENSIONS[layer]:
+        return f"its weight has shape {list(shape)}, which is not a {layer}'s"
     if layer in ("Embedding", "Conv1D"):
-        return Geometry(layer, *cast("tuple[int, int]", weight.shape))
-    groups = module.numbers.get("groups", 1)
-    return Geometry(layer, weight.shape[1] * groups, weight.shape[0], weight.shape[2:], groups)
+        return Geometry(layer, *cast("tuple[int, int]", shape))
+    return Geometry(layer, shape[1] * groups, shape[0], shape[2:], groups)
 
 
 def is_plain_float(dtype: str) -> bool:

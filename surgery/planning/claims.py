@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from surgery.diagnostics import Diagnostic, Span
 from surgery.language import tree
 from surgery.planning.counts import check_expect
+from surgery.planning.evidence import notes_by_evidence
 from surgery.planning.plan import Exclusion
 from surgery.planning.select import Selector
 from surgery.planning.selection import Selection, union
@@ -177,6 +178,6 @@ def in_doubt(subject: str, span: Span, paths: tuple[str, ...], why: Mapping[str,
         f"it is not known whether {subject} takes {counted(len(paths), 'module')}",
         span,
         label=f"may select {some(paths)}",
-        notes=tuple(dict.fromkeys(f"{path}: {why[path]}" for path in paths[:8])),
+        notes=notes_by_evidence(paths, why.__getitem__),
         helps=(f'take it out, as in `- path("{first}")`, or vouch for the fact with `assume`',),
     )

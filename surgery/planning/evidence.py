@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 from surgery.graph import Module
 from surgery.language import tree
+from surgery.planning.grouping import group_paths
 
+_MOST_NOTES = 8
 _BLOCK_NUMBER = re.compile(r"(?<=\.)\d+(?=[.`])")
 
 
@@ -69,3 +71,12 @@ def by_evidence(paths: Iterable[str], evidence: Callable[[str], str]) -> list[tu
         text = evidence(path)
         groups.setdefault(_BLOCK_NUMBER.sub("*", text), (text, []))[1].append(path)
     return list(groups.values())
+
+
+def notes_by_evidence(paths: Iterable[str], evidence: Callable[[str], str]) -> tuple[str, ...]:
+    """One note for each sort of evidence, with all modules it speaks of."""
+    notes = []
+    for text, group in by_evidence(paths, evidence):
+        modules = ", ".join(str(found) for found in group_paths(group))
+        notes.append(f"{modules}: {text}" if text else modules)
+    return tuple(notes[:_MOST_NOTES])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from surgery.collector import paused_collector
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.graph import Graph
 from surgery.language import tree
@@ -51,6 +52,7 @@ class Planned:
     diagnostics: tuple[Diagnostic, ...]
 
 
+@paused_collector()
 def plan(spec: LoadedSpec, graph: Graph) -> Plan:
     """What `spec` does to the model of `graph`.
 

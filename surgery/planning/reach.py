@@ -7,11 +7,8 @@ from collections.abc import Callable, Sequence
 from surgery.diagnostics import Diagnostic, Diagnostics
 from surgery.graph import Fact, Graph
 from surgery.planning.claims import Claim
-from surgery.planning.evidence import by_evidence
-from surgery.planning.grouping import group_paths
+from surgery.planning.evidence import notes_by_evidence
 from surgery.planning.words import counted, some
-
-_MOST_NOTES = 8
 
 
 def check_reach(graph: Graph, claims: Sequence[Claim], found: Diagnostics) -> None:
@@ -56,15 +53,6 @@ def check_gradient(graph: Graph, claims: Sequence[Claim], found: Diagnostics) ->
         found.add(_idle(graph, idle, [path for claim in idle for path in claim.modules]))
 
 
-def _notes(paths: Sequence[str], evidence: Callable[[str], str]) -> tuple[str, ...]:
-    """One note for each sort of evidence, with all modules it speaks of."""
-    notes = []
-    for text, group in by_evidence(paths, evidence):
-        modules = ", ".join(str(found) for found in group_paths(group))
-        notes.append(f"{modules}: {text}" if text else modules)
-    return tuple(notes[:_MOST_NOTES])
-
-
 def _bypassed(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         "E0305",
@@ -72,7 +60,7 @@ def _bypassed(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
         f" {'it' if len(paths) == 1 else 'them'}",
         claim.span,
         label=f"selects {some(paths)}",
-        notes=_notes(paths, lambda path: graph[path].bypassed.evidence),
+        notes=notes_by_evidence(paths, lambda path: graph[path].bypassed.evidence),
         helps=("an adapter there would be skipped; take bypassed modules out with `except bypassed`",),
     )
 
@@ -84,7 +72,7 @@ def _unreached(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
         f" {'runs' if len(paths) == 1 else 'run'} in the example call",
         claim.span,
         label=f"selects {some(paths)}",
-        notes=_notes(paths, lambda path: graph[path].unreached.evidence),
+        notes=notes_by_evidence(paths, lambda path: graph[path].unreached.evidence),
         helps=(
             "take them out with `except unreached`",
             "or, if your training calls them, write `inputs` that do and capture again",
@@ -103,7 +91,7 @@ def _unknown(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:
         f"it is not known whether adapters on {counted(len(paths), 'module')} of {claim.subject} would run",
         claim.span,
         label=f"selects {some(paths)}",
-        notes=_notes(paths, evidence),
+        notes=notes_by_evidence(paths, evidence),
         helps=("`surgery verify` runs the real model and checks every adapter",),
     )
 
@@ -114,6 +102,6 @@ def _idle(graph: Graph, claims: Sequence[Claim], paths: Sequence[str]) -> Diagno
         f"no gradient would reach {counted(len(paths), 'adapter')} while the model is as it was built",
         claims[0].span,
         label=f"selects {some(paths)}",
-        notes=_notes(paths, lambda path: graph[path].gradient.evidence),
+        notes=notes_by_evidence(paths, lambda path: graph[path].gradient.evidence),
         helps=("load trained weights before training, or train the module that stops it",),
     )
