@@ -25,6 +25,7 @@ SERIES = {
     "A_log": "logarithms of the numbers of states",
     "embed_positions.weight": "sinusoids",
     "position_enc": "sinusoids",
+    "static_alpha": "an identity beside a column with a one",
     "time_decay": "a power of the channel",
     "time_mix_key": "a power of the channel",
     "time_mix_receptance": "a power of the channel",
