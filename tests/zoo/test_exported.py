@@ -29,8 +29,6 @@ REFUSED = {
     "diffusers_held_out/lumina2": "unhashable type: non-nested SymInt",
     # transformer_omnigen.py:155, if seq_len > self.original_max_position_embeddings, a maximum of position ids
     "diffusers_held_out/omnigen": "Could not guard on data-dependent expression",
-    # vocos/spectral_ops.py:72, assert (window_envelope > 1e-11).all()
-    "packages_held_out/vocos_resnet": "Could not guard on data-dependent expression",
     # modeling_encodec.py:150, if length <= max_pad, a padding computed from buffers
     "sampled_held_out/encodec": "Could not guard on data-dependent expression",
     # modeling_superpoint.py:49, if k >= len(keypoints), as many as scores above a threshold

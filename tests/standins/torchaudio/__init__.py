@@ -1,4 +1,4 @@
-"""Stands in for torchaudio, which has no CPU build here: F5-TTS, VoxCPM, Vocos and EnCodec import it in their modules.
+"""Stands in for torchaudio, which has no CPU build here: F5-TTS and VoxCPM import it at the top of their modules.
 
 Only their audio front ends use it, at run time. No test calls these names: what is captured, adapted and
 trained takes mel frames and codes, which the real packages' own model code turns into outputs.

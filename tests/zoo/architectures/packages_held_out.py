@@ -1,7 +1,7 @@
 """Held out: models of packages other than transformers and diffusers, and torch's own.
 
-x_transformers, vocos, voxcpm and encodec write their layers in other ways: einsum strings, norms that wrap norms,
-lambdas, scripted activations, weight norm by hooks, methods beside forward, residual streams in several copies.
+x_transformers and voxcpm write their layers in other ways: einsum strings, norms that wrap norms, lambdas, scripted
+activations, methods beside forward, residual streams in several copies.
 """
 
 from __future__ import annotations
@@ -152,26 +152,6 @@ def neo_mlp() -> Built:
     return model.eval(), {"x": torch.randn(2, 5)}
 
 
-@architecture("packages_held_out/vocos", held_out=True)
-def vocos() -> Built:
-    """vocos/models.py: ConvNeXt blocks whose norms take scale and shift from tables, by the codec's bandwidth"""
-    from vocos.models import VocosBackbone
-
-    model = VocosBackbone(input_channels=14, dim=32, intermediate_dim=72, num_layers=3, adanorm_num_embeddings=4)
-    return model.eval(), {"x": torch.randn(2, 14, 11), "bandwidth_id": torch.tensor([[1], [3]])}
-
-
-@architecture("packages_held_out/vocos_resnet", held_out=True)
-def vocos_resnet() -> Built:
-    """vocos/models.py: residual convolutions under weight norm's hooks, and the head of complex spectra"""
-    from vocos.heads import ISTFTHead
-    from vocos.models import VocosResNetBackbone
-
-    backbone = VocosResNetBackbone(input_channels=14, dim=24, num_blocks=2)
-    head = ISTFTHead(dim=24, n_fft=32, hop_length=8)
-    return nn.Sequential(backbone, head).eval(), {"input": torch.randn(2, 14, 11)}
-
-
 @architecture("packages_held_out/voxcpm_local_encoder", held_out=True)
 def voxcpm_local_encoder() -> Built:
     """voxcpm/modules/locenc/local_encoder.py: patches of latents, each read by the state of one learned token"""
@@ -222,24 +202,6 @@ def voxcpm_audio_decoder() -> Built:
         input_channel=6, channels=16, rates=[3, 2], use_noise_block=True, sr_bin_boundaries=[20000, 30000]
     )
     return model.eval(), {"x": torch.randn(2, 6, 7), "sr_cond": torch.tensor([16000, 44100])}
-
-
-@architecture("packages_held_out/encodec_encoder", held_out=True)
-def encodec_encoder() -> Built:
-    """encodec/modules/seanet.py: group norms after each convolution, and a recurrent layer with a skip"""
-    from encodec.modules import SEANetEncoder
-
-    model = SEANetEncoder(dimension=10, n_filters=8, ratios=[3, 2], norm="time_group_norm", lstm=2)
-    return model.eval(), {"x": torch.randn(2, 1, 48)}
-
-
-@architecture("packages_held_out/encodec_language_model", held_out=True)
-def encodec_language_model() -> Built:
-    """encodec/model.py: torch's encoder layer under another forward, over the sum of all codebooks' tokens"""
-    from encodec.model import LMModel
-
-    model = LMModel(n_q=3, card=20, dim=32, num_heads=4, num_layers=2, hidden_scale=2.5)
-    return model.eval(), {"indices": torch.randint(0, 21, (2, 3, 7))}
 
 
 @architecture("packages_held_out/torch_transformer", held_out=True)

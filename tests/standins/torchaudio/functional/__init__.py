@@ -1,1 +1,0 @@
-"""Stands in for torchaudio.functional: a package, so that its submodule can be imported."""
