@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -36,7 +37,9 @@ def capture_spec(spec: LoadedSpec, *, on_built: Callable[[torch.nn.Module], None
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     made = InitRecorder(mode)
     try:
-        with mode, made:
+        with mode, made, warnings.catch_warnings():
+            # Of a deep copy, as of the layers of `nn.TransformerEncoder`: nothing that the user could change.
+            warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             model = construct(spec)
     except NEEDS_VALUES:
         return _capture_built(spec, on_built)
