@@ -33,13 +33,13 @@ class Untaken:
 
     reads: dict[str, str] = field(default_factory=dict)
     switches: dict[str, str] = field(default_factory=dict)
-    _ranks: dict[str, tuple[bool, int]] = field(default_factory=dict)
+    _ranks: dict[tuple[int, str], tuple[bool, int]] = field(default_factory=dict)
 
-    def switch(self, path: str, why: str, rank: tuple[bool, int]) -> None:
-        """Note what decides if a module runs: a call says it better than a read, and near code than far."""
-        if rank > self._ranks.get(path, (False, -1)):
-            self._ranks[path] = rank
-            self.switches[path] = why
+    def note(self, table: dict[str, str], path: str, why: str, rank: tuple[bool, int]) -> None:
+        """Put `why` into one of the tables: a call says it better than a read, and near code than far."""
+        if rank > self._ranks.get((id(table), path), (False, -1)):
+            self._ranks[id(table), path] = rank
+            table[path] = why
 
 
 def untaken_paths(model: torch.nn.Module, calls: Mapping[str, int]) -> Untaken:
@@ -66,13 +66,14 @@ class _Use:
         for module, rest in _followed(self.module, self.chain):
             if module is self.module or id(module) not in paths:
                 continue
-            path, near = paths[id(module)], paths[id(self.module)].count(".")
+            path, owner = paths[id(module)], paths[id(self.module)]
+            near = owner.count(".") + bool(owner)
             if not rest or callable(getattr(type(module), rest[0], None)):
-                found.switch(path, f"whether it runs is decided by {self.test}", (True, near))
+                found.note(found.switches, path, f"whether it runs is decided by {self.test}", (True, near))
             elif module._parameters.get(rest[0]) is not None and not _uses_no_value(rest[1:]):
                 why = f"`{rest[0]}` is read directly on a path that this run did not take, decided by {self.test}"
-                found.reads.setdefault(path, f"{why}; {self.place}")
-                found.switch(path, f"whether it is read is decided by {self.test}", (False, near))
+                found.note(found.reads, path, f"{why}; {self.place}", (False, near))
+                found.note(found.switches, path, f"whether it is read is decided by {self.test}", (False, near))
 
 
 def _uses_no_value(rest: Chain) -> bool:
