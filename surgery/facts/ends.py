@@ -27,11 +27,10 @@ def input_roles(
     `streams` are the residual adds: behind one of them the content is embedded already. `inner` are the modules
     of attentions (`attending`) and feed-forward branches: an input that enters there has no embedding of its own.
     """
-    reaching = flow.backward(flow.outputs)
     for node in flow.nodes:
         if node.op != "input":
             continue
-        firsts = reaching.intersection(_first_projections(flow, node.index, streams))
+        firsts = flow.reaching.intersection(_first_projections(flow, node.index, streams))
         entering = {source for first in firsts if flow.projections[first] in attending for source in flow.data(first)}
         for projection in firsts:
             owner = flow.projections[projection]
@@ -77,7 +76,7 @@ def _counts(flow: Flow, projection: int, streams: Collection[int]) -> bool:
     module = flow.graph.modules.get(flow.projections[projection])
     if module is None or not module.parameters:
         return False
-    if flow.op(projection) != "embedding":
+    if not flow.is_lookup(projection):
         return not _is_turned_into_waves(flow, projection)
     node, seen = projection, set()
     while True:
@@ -108,7 +107,7 @@ def _is_the_content(flow: Flow, other: int, table: int) -> bool:
 
     The content's own table is looked up by an input as it is, positions by what is counted; else the larger one.
     """
-    if flow.op(other) != "embedding":
+    if not flow.is_lookup(other):
         return True
     direct = [_is_given(flow, flow.data(projection)) for projection in (other, table)]
     return direct[0] if direct[0] != direct[1] else _rows(flow, other) > _rows(flow, table)

@@ -11,9 +11,9 @@ from surgery.graph import Graph, Node
 
 Edge = tuple[int, int]  # a node and the node that reads it
 
-
 _BLANKS = {"zeros", "zeros_like", "new_zeros"}
-_LOOKUPS = {"getitem", "index_select"}
+_PICKING = {"getitem", "index_select"}
+_LOOKUPS = _PICKING | {"embedding", "embedding_bag"}
 _LAYERS = {"linear"} | ops.CONVOLUTIONS
 
 
@@ -98,7 +98,7 @@ class Flow:
     def _projection_owner(self, node: Node) -> str | None:
         if node.op == ops.MULTI_HEAD:
             return self.multi_head_owners(node).get("out_proj_weight")
-        if node.op in _LOOKUPS and self._looks_up(node):
+        if node.op in _PICKING and self._looks_up(node):
             return next(self._owners(node.inputs[0]), None)
         if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
             return None
@@ -125,7 +125,7 @@ class Flow:
 
     def _owners(self, weight: int) -> Iterator[str]:
         """The modules whose parameters a static node was made from; a parametrisation's own module."""
-        for source in self.ancestors(weight):
+        for source in self.backward([weight]):
             if self.op(source) == "parameter":
                 for holder in self.holders(self.nodes[source].target):
                     yield holder.partition(".parametrizations.")[0]
@@ -183,6 +183,10 @@ class Flow:
     def is_float(self, index: int) -> bool:
         return self.nodes[index].dtype.startswith(("float", "bfloat", "complex"))
 
+    def is_lookup(self, index: int) -> bool:
+        """Whether a projection picks rows of a table: an embedding, called so or written out."""
+        return index in self.projections and self.op(index) in _LOOKUPS
+
     def is_activation(self, index: int) -> bool:
         return self.op(index) in ops.ACTIVATIONS
 
@@ -199,9 +203,16 @@ class Flow:
 
     # --- walks ----------------------------------------------------------------------------
 
-    def ancestors(self, start: int, *, above: int = -1) -> set[int]:
-        """`start` and everything it depends on, down to indices greater than `above`."""
-        return self.backward([start], lambda node: node > above)
+    @cached_property
+    def reaching(self) -> set[int]:
+        """The nodes from which a path leads to an output."""
+        return self.backward(self.outputs)
+
+    def behind(self, node: int, passing: Collection[str] = ops.SHAPE) -> int:
+        """Back over ops of one value, shapes if not said otherwise, up to a projection."""
+        while node not in self.projections and self.op(node) in passing and len(self.data(node)) == 1:
+            node = self.data(node)[0]
+        return node
 
     def backward(
         self, starts: Iterable[int], keep: Callable[[int], bool] = lambda _: True, without: Collection[Edge] = ()
@@ -231,6 +242,10 @@ class Flow:
         if block is None:
             return path
         return block.family + path[len(block.family) - 1 + len(str(block.index)) :]
+
+    def named(self, path: str) -> str:
+        """A module as a sentence names it."""
+        return f"`{self.shown(path)}`" if path else "the model itself"
 
     def place(self, index: int) -> str:
         return self.nodes[index].place

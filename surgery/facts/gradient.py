@@ -9,6 +9,9 @@ from surgery.facts import ops
 from surgery.facts.flow import Edge, Flow
 from surgery.graph import Fact, Module
 
+# Zero in, zero out.
+_KEEP_ZERO = ops.SHAPE | {"tanh", "relu", "gelu", "silu", "neg", "abs", "sin"}
+
 
 def gradients(flow: Flow, reads: Mapping[str, list[int]]) -> dict[str, Fact]:
     """For every module that owns parameters: does the gradient of the output reach what it computes?
@@ -31,10 +34,6 @@ def gradients(flow: Flow, reads: Mapping[str, list[int]]) -> dict[str, Fact]:
         elif users:
             found[path] = Fact("no", "its result does not reach the output, or only through no_grad or detach")
     return found
-
-
-# Zero in, zero out.
-_KEEP_ZERO = ops.SHAPE | {"tanh", "relu", "gelu", "silu", "neg", "abs", "sin"}
 
 
 def _has_slope(flow: Flow, node: int) -> bool:
@@ -91,8 +90,9 @@ def _why(flow: Flow, users: list[int], cuts: Mapping[Edge, str], passes: set[int
     stops = list(dict.fromkeys([*islice(first, 1), *last[-1:]]))
     named = []
     for owner in stops:
-        init = next(p.init for p in flow.graph.modules[owner].parameters if p.init.value == "zero" and not p.is_bias)
-        named.append(f"`{flow.shown(owner)}` starts as zeros ({init.place})")
+        zeros = [p for p in flow.graph.modules[owner].parameters if p.init.value == "zero"]
+        init = min(zeros, key=lambda parameter: parameter.is_bias).init
+        named.append(f"{flow.named(owner)} starts as zeros ({init.place})")
     return f"every way to the output is multiplied by zero: {' and '.join(named)}"
 
 

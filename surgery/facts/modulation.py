@@ -65,34 +65,31 @@ class Modulation:
     @cached_property
     def conditioning(self) -> set[int]:
         """Nodes that reach the output, but only through modulation."""
-        everything = self.flow.backward(self.flow.outputs)
-        otherwise = self.flow.backward(self.flow.outputs, without=self.gates)
-        return everything - otherwise
+        return self.flow.reaching - self.flow.backward(self.flow.outputs, without=self.gates)
 
     def roles(self) -> Iterable[tuple[str, str, str]]:
         """(module, role, evidence) of modulation and conditioning."""
         for projection, uses in self.modulators.items():
             use = next((use for use in uses if use.scales), uses[0])
             path = self.flow.path([*self._before(projection), *use.way])
-            onto = self.flow.op(self._unshaped(use.stream))
+            onto = self.flow.op(self.flow.behind(use.stream))
             yield self.flow.projections[projection], "modulation", f"{path}({onto}); {self.flow.place(use.edge[1])}"
         modulating = {self.flow.projections[projection] for projection in self.modulators}
         for path, nodes in self._work_of_modules().items():
             if nodes and path not in modulating and nodes <= self.conditioning:
                 after = self.flow.forward(nodes)
                 by = next((self.flow.projections[m] for m in self.modulators if m in after), path)
-                how = f"reaches the output only through modulation, by `{self.flow.shown(by)}`"
+                how = f"reaches the output only through modulation, by {self.flow.named(by)}"
                 yield path, "conditioning", how
 
     def _work_of_modules(self) -> dict[str, set[int]]:
         """For each module with parameters that are read: the ops that read them or ran in it, and reach the output."""
-        reaching = self.flow.backward(self.flow.outputs)
         found: dict[str, set[int]] = {}
         for node in self.flow.nodes:
             owner, _, name = node.target.rpartition(".") if node.op == "parameter" else ("", "", "")
             if owner and self.flow.graph.modules[owner].parameter(name):
-                found.setdefault(owner, set()).update(reaching.intersection(self.flow.users[node.index]))
-        for index in reaching:
+                found.setdefault(owner, set()).update(self.flow.reaching.intersection(self.flow.users[node.index]))
+        for index in self.flow.reaching:
             path = self.flow.nodes[index].module
             while path:
                 if path in found:
@@ -103,11 +100,6 @@ class Modulation:
     def _before(self, projection: int) -> list[int]:
         """What a projection reads, so that evidence shows `silu -> linear`."""
         return [source for source in self.flow.data(projection) if self.flow.op(source) in ops.ACTIVATIONS]
-
-    def _unshaped(self, node: int) -> int:
-        while self.flow.op(node) in ops.SHAPE and len(self.flow.data(node)) == 1:
-            node = self.flow.data(node)[0]
-        return node
 
     # --- candidates -----------------------------------------------------------------------
 
@@ -123,7 +115,7 @@ class Modulation:
             if projection in scaling
             or (
                 self._source(projection) in sources
-                and all(follows_norm(self.flow, use.stream) or self._unshaped(use.stream) in scaled for use in uses)
+                and all(follows_norm(self.flow, use.stream) or self.flow.behind(use.stream) in scaled for use in uses)
             )
         }
 
@@ -203,7 +195,7 @@ class Modulation:
                 if self.flow.op(user) in ops.SHAPE or masked:
                     waiting.append(user)
                 elif self.flow.op(user) == "add":
-                    bases = [self._unshaped(base) for base in self.flow.data(user) if base != source]
+                    bases = [self.flow.behind(base) for base in self.flow.data(user) if base != source]
                     if any(self.flow.depends(stream, b) and not self.flow.depends(node, b) for b in bases):
                         return True
         return False

@@ -100,7 +100,7 @@ def bypassed(modules: Mapping[str, Module], flow: Flow, reads: Mapping[str, str]
             inside = any(user.module == h or is_inside(user.module, h) for h in holders)
             for path in around if inside else outside:
                 if user.op != "output" and found.get(path, NO).answer != "yes":
-                    where = f"`{flow.shown(user.module)}`" if user.module else "the model itself"
+                    where = flow.named(user.module)
                     found[path] = Fact("yes", f"`{name}` is read by {user.op} in the forward of {where}; {user.place}")
     return found
 

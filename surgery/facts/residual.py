@@ -148,7 +148,7 @@ class Residuals:
         while waiting:
             node, way = waiting.pop()
             if node in self.flow.projections:
-                if self.flow.op(node) != "embedding":
+                if not self.flow.is_lookup(node):
                     found[node] = way
                 continue
             for source in self._onward(node, gates):
@@ -165,7 +165,7 @@ class Residuals:
         sizes = [self.flow.size(feature) for feature in features]
         if min(sizes) < max(sizes):
             return (features[sizes.index(max(sizes))],)
-        plain = [f for f in features if not self.flow.is_activation(self._unshaped(f))]
+        plain = [f for f in features if not self.flow.is_activation(self.flow.behind(f))]
         return (plain[0],) if len(plain) == 1 else ()
 
     def _onward(self, node: int, gates: frozenset[Edge]) -> tuple[int, ...]:

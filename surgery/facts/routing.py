@@ -8,6 +8,9 @@ from surgery.facts import ops
 from surgery.facts.flow import Flow
 from surgery.graph import Node
 
+# From scores to weights: softmax or sigmoid, a temperature and shapes.
+_TO_WEIGHTS = ops.SHAPE | ops.SOFTMAX | ops.PRODUCTS | {"sigmoid"}
+
 
 def router_roles(flow: Flow, experts: set[str]) -> Iterator[tuple[str, str, str]]:
     """(module, role, evidence) of router: a projection whose scores a top-k picks experts by, or weigh a shared one.
@@ -17,7 +20,7 @@ def router_roles(flow: Flow, experts: set[str]) -> Iterator[tuple[str, str, str]
     yield from _picks(flow)
     for node in flow.nodes:
         if node.op in ops.SOFTMAX | {"sigmoid"}:
-            score = _unshaped(flow, node.index)
+            score = flow.behind(node.index, _TO_WEIGHTS)
             if score not in flow.projections or (node.op == "sigmoid" and _width(flow, score) != 1):
                 continue
             if product := _weighed(flow, node.index, experts):
@@ -55,14 +58,6 @@ def _makers(flow: Flow, node: int) -> set[str]:
     return {maker for source in flow.data(node) for maker in _makers(flow, source)}
 
 
-def _unshaped(flow: Flow, node: int) -> int:
-    """What a score was before softmax or sigmoid, a temperature and shapes."""
-    on_the_way = ops.SHAPE | ops.SOFTMAX | ops.PRODUCTS | {"sigmoid"}
-    while node not in flow.projections and flow.op(node) in on_the_way and len(flow.data(node)) == 1:
-        node = flow.data(node)[0]
-    return node
-
-
 def _picks(flow: Flow) -> Iterator[tuple[str, str, str]]:
     for node in flow.nodes:
         if node.op not in ("topk", "argmax", "max") or not _decides(flow, node):
@@ -88,9 +83,7 @@ def _decides(flow: Flow, pick: Node) -> bool:
     waiting = list(positions)
     while waiting:
         for user in flow.users[waiting.pop()]:
-            if flow.op(user) == "embedding" or (
-                flow.op(user) in ("getitem", "index_select") and user in flow.projections
-            ):
+            if flow.is_lookup(user):
                 return False
             if flow.op(user) in ops.SHAPE and flow.nodes[user].dtype == "int64":
                 waiting.append(user)

@@ -67,3 +67,20 @@ def test_a_zero_head_closes_everything_before_it() -> None:
         model.head.bias.fill_(1.0)
     assert agrees_with_autograd(model) == {"gate": "no", "branch": "no", "head": "yes", "embed": "no"}
     assert "`head` starts as zeros" in capture(model)["embed"].gradient.evidence
+
+
+def test_a_gate_of_zeros_is_named_whatever_it_is_called() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.gate_bias = nn.Linear(4, 4), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x) * self.gate_bias
+
+    model = Gated()
+    fact = surgery.capture(model, (torch.randn(2, 4),))["layer"].gradient
+    assert fact.answer == "no"
+    assert "the model itself starts as zeros" in fact.evidence
+    model(torch.randn(2, 4)).sum().backward()
+    assert not model.layer.weight.grad.any()

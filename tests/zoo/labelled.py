@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from architectures import ARCHITECTURES
+from patterns import matching
 
 import surgery
 from surgery.graph import ROLES, Graph
@@ -31,17 +31,6 @@ def captured(name: str) -> Graph:
     torch.manual_seed(0)
     model, call = ARCHITECTURES[name].build()
     return surgery.capture(model, kwargs=call)
-
-
-def matching(patterns: Iterable[str], names: Iterable[str]) -> set[str]:
-    """The names that patterns stand for, `*` being one segment; each pattern has to match one."""
-    known, found = list(names), set()
-    for pattern in patterns:
-        expression = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
-        matches = {name for name in known if expression.fullmatch(name)}
-        assert matches, f"`{pattern}` matches nothing"
-        found |= matches
-    return found
 
 
 def expected_and_found(name: str) -> dict[str, tuple[set[str], set[str]]]:
