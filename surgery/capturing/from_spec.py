@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from surgery.capturing.build import NEEDS_VALUES, Call, construct, example_inputs
 from surgery.capturing.capture import graph_of, record_fake_model, record_live_model, versions_of
+from surgery.capturing.conversion import converting_fake_modules
 from surgery.capturing.initialisation import InitRecorder
 from surgery.capturing.known import as_fake
 from surgery.capturing.signature import check_call
@@ -37,7 +38,7 @@ def capture_spec(spec: LoadedSpec, *, on_built: Callable[[torch.nn.Module], None
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     made = InitRecorder(mode)
     try:
-        with mode, made, warnings.catch_warnings():
+        with mode, made, converting_fake_modules(), warnings.catch_warnings():
             # Of a deep copy, as of the layers of `nn.TransformerEncoder`: nothing that the user could change.
             warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
             model = construct(spec)

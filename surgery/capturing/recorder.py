@@ -18,6 +18,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from surgery.capturing.conversion import converting_fake_modules
 from surgery.capturing.known import run
 from surgery.capturing.places import calling_place
 from surgery.capturing.tensors import named_tensors, tensors_of
@@ -54,6 +55,7 @@ class Recorder(TorchFunctionMode):
         with ExitStack() as undo:
             undo.enter_context(self._seeing_custom_functions())
             undo.enter_context(_seeing_compiled_functions())
+            undo.enter_context(converting_fake_modules())
             for path, module in model.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
                     continue
