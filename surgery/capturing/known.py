@@ -75,7 +75,7 @@ def _made(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 def _all_fake(call: Any, mode: FakeTensorMode) -> Any:
-    """A call's tensors but for single numbers, as the mode would convert them, in a quarter of the time."""
+    """A call's tensors but for single numbers, as the mode would convert them, without its detours."""
     known = {id(tensor): tensor for tensor in tensors_of(call) if tensor.ndim and _is_real(tensor)}
     if not known:
         return call
@@ -116,7 +116,7 @@ def fake_tensor(tensor: torch.Tensor, mode: FakeTensorMode) -> torch.Tensor:
     if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout is not torch.strided:
         return mode.from_tensor(tensor, static_shapes=True)
     device = torch.device("cpu") if tensor.is_meta else tensor.device
-    # Made directly: by way of the mode it takes ten times as long, which counts where a model has 50,000 parameters.
+    # Made directly: the way through the mode is slow, which counts where a model has 50,000 parameters.
     with unset_fake_temporarily(), torch._C.DisableTorchFunction():
         like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         return FakeTensor(mode, like, device)
