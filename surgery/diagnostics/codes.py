@@ -80,6 +80,7 @@ CODES: dict[str, Code] = {
         "E0404": "method cannot adapt this module",
         "E0405": "setting not supported",
         "E0406": "PEFT cannot do this exactly",
+        "E0407": "adapters that PEFT cannot hold in one model",
         # Drift, lock and files
         "E0501": "file cannot be read",
         "E0502": "damaged graph file",

@@ -16,6 +16,7 @@ from surgery.inject.outputs import call, difference, disabled, evaluating
 from surgery.inject.state import Adapted, adapter_state, base_model, layer_at, layer_tensors, wrappers
 from surgery.inject.verification import Gradients, Identity, Verification
 from surgery.methods import METHODS
+from surgery.methods.setting import as_text
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import counted
 
@@ -71,10 +72,11 @@ def _not_promised(model: Adapted, plan: Plan) -> str:
     """Why this model need not compute what its base model computes, or an empty text."""
     base = base_model(model)
     for site in plan.sites:
-        if not METHODS[site.method].is_identity(site.settings):
-            return f"{site.method} with init = {str(site.settings['init']).lower()} promises none, at `{site.path}`"
+        if METHODS[site.method].start(site.settings) != "exact":
+            given = f" with init = {as_text(site.settings['init'])}" if "init" in site.settings else ""
+            return f"{site.method}{given} promises none, at `{site.path}`"
     for site in plan.sites:
-        if not _starts_at_zero(site, layer_at(base, site.path)):
+        if not _is_fresh(site, layer_at(base, site.path)):
             return f"the adapters are no longer fresh, at `{site.path}`"
     for path, wrapper in wrappers(base):
         [trained] = wrapper.modules_to_save.values()
@@ -84,11 +86,11 @@ def _not_promised(model: Adapted, plan: Plan) -> str:
     return ""
 
 
-def _starts_at_zero(site: Site, layer: BaseTunerLayer) -> bool:
-    names = METHODS[site.method].zero_at_start
-    zero = [tensor for name, tensor in layer_tensors(layer, site.adapter) if name.partition(".")[0] in names]
-    assert zero, f"{site.path}: no parameter of {site.method} starts as zeros"
-    return not any(tensor.any() for tensor in zero)
+def _is_fresh(site: Site, layer: BaseTunerLayer) -> bool:
+    """Whether the parameters that make a fresh adapter add nothing have their start values."""
+    starts = METHODS[site.method].starts_at
+    held = [(tensor, starts.get(name.partition(".")[0])) for name, tensor in layer_tensors(layer, site.adapter)]
+    return all(start is None or bool((tensor == start).all()) for tensor, start in held)
 
 
 def _fails(error: Exception) -> Diagnostic:

@@ -9,11 +9,18 @@ from typing import Literal, TypeAlias, cast
 
 from surgery.graph import Module
 
-Layer: TypeAlias = Literal["Embedding", "Conv2d", "Conv1d", "Linear", "Conv1D"]
+Layer: TypeAlias = Literal["Embedding", "Conv2d", "Conv3d", "Conv1d", "Linear", "Conv1D"]
 
 # In the order in which PEFT asks `isinstance` (lora.layer.dispatch_default): the first that fits decides.
-LAYERS: tuple[Layer, ...] = ("Embedding", "Conv2d", "Conv1d", "Linear", "Conv1D")
-_DIMENSIONS: dict[Layer, int] = {"Embedding": 2, "Conv2d": 4, "Conv1d": 3, "Linear": 2, "Conv1D": 2}
+LAYERS: tuple[Layer, ...] = ("Embedding", "Conv2d", "Conv3d", "Conv1d", "Linear", "Conv1D")
+_DIMENSIONS: dict[Layer, int] = {
+    "Embedding": 2,
+    "Conv2d": 4,
+    "Conv3d": 5,
+    "Conv1d": 3,
+    "Linear": 2,
+    "Conv1D": 2,
+}
 
 
 @dataclass(frozen=True)

@@ -7,34 +7,30 @@ from math import sqrt
 from typing import Any
 
 from surgery.graph import Module
+from surgery.methods.catalogue import settings_of
 from surgery.methods.geometry import Geometry
-from surgery.methods.method import Method, alpha_advice
-from surgery.methods.reasons import BY_SURGERY
-from surgery.methods.setting import Setting
+from surgery.methods.method import Method, Start, alpha_advice
+
+_setting = settings_of("LOHA")
 
 
 class Loha(Method):
     """W + scale * (W1a @ W1b) * (W2a @ W2b), each product of rank r; the result has rank up to r * r."""
 
     name = "loha"
+    title = "LoHa"
+    paper = "https://arxiv.org/abs/2108.06098"
     peft_type = "LOHA"
-    config = "LoHaConfig"
-    prefix = "hada_"
-    zero_at_start = ("hada_w2_b",)
+    layers = ("Linear", "Conv1d", "Conv2d")
+    starts_at = {"hada_w2_b": 0.0}
     settings = (
-        Setting("r", "r", "int", 8, "the rank of each of the two products", per_site=True),
-        Setting("alpha", "alpha", "number", 8, "the scale is alpha / r", per_site=True),
-        Setting("rank_dropout", "rank_dropout", "probability", 0.0, "dropout on rows of the update, in training"),
-        Setting("module_dropout", "module_dropout", "probability", 0.0, "how often a whole adapter is skipped"),
-        Setting("effective_conv2d", "use_effective_conv2d", "bool", False, "keep the kernel apart (Proposition 3)"),
-        Setting("init", "init_weights", "bool", True, "true: W2b zero; false: all random, not the base model at start"),
+        _setting("r", "int", "the rank of each of the two products", pattern="rank_pattern"),
+        _setting("alpha", "number", "the scale is alpha / r", pattern="alpha_pattern"),
+        _setting("rank_dropout", "probability", "dropout on rows of the update, in training"),
+        _setting("module_dropout", "probability", "how often a whole adapter is skipped"),
+        _setting("use_effective_conv2d", "bool", "keep the kernel apart (Proposition 3)", name="effective_conv2d"),
+        _setting("init_weights", "bool", "true: W2b zero; false: all random, not the base model at start", name="init"),
     )
-    unsupported = BY_SURGERY
-
-    def refusal_of(self, module: Module, sizes: Geometry, settings: Mapping[str, Any]) -> str | None:
-        if sizes.layer in ("Embedding", "Conv1D"):
-            return f"PEFT's LoHa adapts Linear, Conv1d and Conv2d, not {sizes.layer}"
-        return None
 
     def added_to(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
         """Two pairs of factors of r x outputs and r x inputs x kernel.
@@ -50,8 +46,8 @@ class Loha(Method):
     def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
         return float(settings["alpha"] / settings["r"])
 
-    def is_identity(self, settings: Mapping[str, Any]) -> bool:
-        return settings["init"] is True
+    def start(self, settings: Mapping[str, Any]) -> Start:
+        return "exact" if settings["init"] else "none"
 
     def advice_on(self, sizes: Geometry, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         r: int = settings["r"]

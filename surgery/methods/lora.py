@@ -7,10 +7,13 @@ from math import sqrt
 from typing import Any
 
 from surgery.graph import Module
+from surgery.methods.catalogue import settings_of
 from surgery.methods.geometry import Geometry
-from surgery.methods.method import Method, alpha_advice
-from surgery.methods.reasons import BY_SURGERY, LATER
+from surgery.methods.method import Method, Start, alpha_advice
+from surgery.methods.reasons import LATER
 from surgery.methods.setting import Setting
+
+_setting = settings_of("LORA")
 
 _OTHER_VARIANTS = (
     *("megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
@@ -24,30 +27,26 @@ class Lora(Method):
     """W + scale * B @ A, with A (r, inputs) and B (outputs, r)."""
 
     name = "lora"
+    title = "LoRA"
+    paper = "https://arxiv.org/abs/2106.09685"
     peft_type = "LORA"
-    config = "LoraConfig"
-    prefix = "lora_"
-    zero_at_start = ("lora_B", "lora_embedding_A")
+    layers = ("Linear", "Conv1d", "Conv2d", "Conv3d", "Embedding", "Conv1D")
+    starts_at = {"lora_B": 0.0, "lora_embedding_A": 0.0}
     settings = (
-        Setting("r", "r", "int", 8, "the rank", per_site=True),
-        Setting("alpha", "lora_alpha", "number", 8, "the scale is alpha / r", per_site=True),
-        Setting("dropout", "lora_dropout", "probability", 0.0, "dropout on the adapter's input, in training"),
-        Setting("rslora", "use_rslora", "bool", False, "scale by alpha / sqrt(r)"),
-        Setting("dora", "use_dora", "bool", False, "learn the weight's magnitudes apart from its directions"),
-        Setting(
-            "init",
+        _setting("r", "int", "the rank", pattern="rank_pattern"),
+        _setting("lora_alpha", "number", "the scale is alpha / r", name="alpha", pattern="alpha_pattern"),
+        _setting("lora_dropout", "probability", "dropout on the adapter's input, in training", name="dropout"),
+        _setting("use_rslora", "bool", "scale by alpha / sqrt(r)", name="rslora"),
+        _setting("use_dora", "bool", "learn the weight's magnitudes apart from its directions", name="dora"),
+        _setting(
             "init_lora_weights",
             "choice",
-            True,
             'true: A uniform, B zero; "gaussian": A normal, B zero; false: both random, not the base model at start',
+            name="init",
             choices=(True, False, "gaussian"),
         ),
     )
-    unsupported = {
-        **BY_SURGERY,
-        "fan_in_fan_out": "it follows from the class of the module",
-        "bias": "biases are trained by `train { select ... }`",
-        "target_parameters": LATER,
+    refused_fields = {
         "trainable_token_indices": LATER,
         "lora_bias": LATER,
         "ensure_weight_tying": LATER,
@@ -86,8 +85,16 @@ class Lora(Method):
         r, alpha = settings["r"], settings["alpha"]
         return float(alpha / sqrt(r) if settings["rslora"] else alpha / r)
 
-    def is_identity(self, settings: Mapping[str, Any]) -> bool:
-        return settings["init"] is not False
+    def start(self, settings: Mapping[str, Any]) -> Start:
+        return "none" if settings["init"] is False else "exact"
+
+    def merging(self, module: Module, settings: Mapping[str, Any]) -> str | None:
+        if module.numbers.get("groups", 1) > 1:
+            return "PEFT does not merge into convolutions with groups"
+        return None
+
+    def reads_weights(self, settings: Mapping[str, Any]) -> bool:
+        return bool(settings["dora"])
 
     def advice_on(self, sizes: Geometry, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if not settings["rslora"]:

@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from surgery.graph import Module
-from surgery.methods.geometry import Geometry, geometry
+from surgery.methods.catalogue import CATALOGUE
+from surgery.methods.geometry import Geometry, Layer, geometry
+from surgery.methods.reasons import BY_SURGERY
 from surgery.methods.setting import Setting, Value
 
+Start: TypeAlias = Literal["exact", "close", "none"]
 _FAR = 4.0
 
 
 class Method(ABC):
     """An adapter method of PEFT.
 
-    `peft_type` is PEFT's name for it, `config` the class of its configuration in `peft`, `prefix` what the
-    names of its parameters begin with, `zero_at_start` those that start as zeros and so make a fresh adapter add
-    nothing. `unsupported` maps the other fields of that class to why a spec may
-    not set them. `settings` given to the methods below are resolved: every setting, under the user's name.
+    `peft_type` is PEFT's name for it, `layers` the kinds of layers that it adapts, `starts_at` the parameters
+    that a fresh adapter holds at one value, which makes it add nothing (by their container's name). `refused_fields`
+    maps fields of PEFT's configuration that a spec may not set to why not. `several` says whether one model can
+    carry two trained adapters of it. `settings` given to the methods below are resolved: every setting, under the
+    user's name.
     """
 
     name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
     peft_type: ClassVar[str]
-    config: ClassVar[str]
-    prefix: ClassVar[str]
-    zero_at_start: ClassVar[tuple[str, ...]]
+    layers: ClassVar[tuple[Layer, ...]] = ("Linear",)
     settings: ClassVar[tuple[Setting, ...]]
-    unsupported: ClassVar[Mapping[str, str]]
+    starts_at: ClassVar[Mapping[str, float]] = {}
+    refused_fields: ClassVar[Mapping[str, str]] = {}
+    several: ClassVar[bool] = True
+
+    @property
+    def config(self) -> str:
+        """The class of its configuration in `peft`."""
+        return CATALOGUE[self.peft_type].config
+
+    @property
+    def prefix(self) -> str:
+        """What the names of its parameters begin with."""
+        return CATALOGUE[self.peft_type].prefix
+
+    @property
+    def mixes(self) -> bool:
+        """Whether PEFT takes it beside other methods in one model."""
+        return CATALOGUE[self.peft_type].mixes
+
+    @cached_property
+    def unsupported(self) -> dict[str, str]:
+        """The fields of PEFT's configuration that a spec may not set, each with the reason."""
+        fields = CATALOGUE[self.peft_type].fields
+        return {field: reason for field, reason in {**BY_SURGERY, **self.refused_fields}.items() if field in fields}
 
     def setting(self, name: str) -> Setting | None:
         """A setting by the user's name for it or by PEFT's."""
@@ -36,6 +64,10 @@ class Method(ABC):
 
     def unsupported_value(self, setting: Setting, value: object) -> str | None:
         """Why a value that PEFT accepts for this setting is not supported here, or None."""
+        return None
+
+    def conflict(self, settings: Mapping[str, Any]) -> str | None:
+        """Why these values cannot be set together, on any module, or None."""
         return None
 
     def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +81,13 @@ class Method(ABC):
     def refusal(self, module: Module, settings: Mapping[str, Any]) -> str | None:
         """Why this method cannot adapt this module with these settings, or None."""
         sizes = geometry(module)
-        return sizes if isinstance(sizes, str) else self.refusal_of(module, sizes, settings)
+        if isinstance(sizes, str):
+            return sizes
+        if sizes.layer not in self.layers:
+            *others, last = self.layers
+            kinds = f"{', '.join(others)} and {last}" if others else last
+            return f"PEFT's {self.title} adapts {kinds}, not {sizes.layer}"
+        return self.refusal_of(module, sizes, settings)
 
     def added(self, module: Module, settings: Mapping[str, Any]) -> int:
         """How many parameters the adapter of this module has. The module must not be refused."""
@@ -57,32 +95,53 @@ class Method(ABC):
         assert isinstance(sizes, Geometry), f"{module.path}: {sizes}"
         return self.added_to(sizes, settings)
 
+    def shared(self, modules: Sequence[Module], settings: Mapping[str, Any]) -> int:
+        """How many parameters an adapter on these modules has beside those of its sites, which all of them use."""
+        return 0
+
     def advice(self, module: Module, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Known advice that these settings go against: codes of lints, each with what is wrong."""
         sizes = geometry(module)
         if isinstance(sizes, Geometry):
             yield from self.advice_on(sizes, settings)
 
-    @abstractmethod
-    def refusal_of(self, module: Module, sizes: Geometry, settings: Mapping[str, Any]) -> str | None: ...
+    def refusal_of(self, module: Module, sizes: Geometry, settings: Mapping[str, Any]) -> str | None:
+        """As `refusal`, for a module of one of the method's `layers`."""
+        return None
 
     @abstractmethod
-    def added_to(self, sizes: Geometry, settings: Mapping[str, Any]) -> int: ...
+    def added_to(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
+        """As `added`, from the layer's sizes."""
 
-    @abstractmethod
-    def advice_on(self, sizes: Geometry, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]: ...
+    def advice_on(self, sizes: Geometry, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """As `advice`, from the layer's sizes."""
+        yield from ()
 
-    @abstractmethod
     def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
-        """The factor on the adapter's product."""
+        """The factor on the adapter's update; 1 where the method has none."""
+        return 1.0
 
-    @abstractmethod
-    def is_identity(self, settings: Mapping[str, Any]) -> bool:
-        """Whether a fresh adapter adds exact zeros, so that the adapted model starts as the base model."""
+    def start(self, settings: Mapping[str, Any]) -> Start:
+        """Whether the adapted model starts as the base model: `exact`ly, up to rounding (`close`), or not (`none`)."""
+        return "exact"
+
+    def merging(self, module: Module, settings: Mapping[str, Any]) -> str | None:
+        """Why a trained adapter cannot be merged into this module's weights, or None."""
+        return None
+
+    def reads_weights(self, settings: Mapping[str, Any]) -> bool:
+        """Whether start values are computed from the weights, so that they have to be there when applying."""
+        return False
+
+    def writes_weights(self, settings: Mapping[str, Any]) -> bool:
+        """Whether applying changes the base weights (and the adapter makes up for it)."""
+        return False
 
 
 def alpha_advice(r: Value, alpha: Value) -> Iterator[tuple[str, str]]:
     """alpha / r scales the adapter's output; far from 1 it acts as a learning rate nobody chose."""
+    assert r is not None
+    assert alpha is not None
     ratio = float(alpha) / float(r)
     if not 1 / _FAR <= ratio <= _FAR:
         yield "W0903", f"alpha = {alpha} is far from r = {r}: the adapter is scaled by {ratio:g}"

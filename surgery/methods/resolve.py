@@ -36,6 +36,8 @@ def resolve(
             resolved[setting.name] = setting.normalise(value)
         if setting is not None:
             places.setdefault(setting.name, place)
+    if not problems and (reason := method.conflict(resolved)):
+        problems.append(Diagnostic("E0403", f"these settings of {method.name} do not go together: {reason}", span=span))
     return resolved, problems
 
 

@@ -10,16 +10,16 @@ from surgery.graph import Graph
 from surgery.language import tree
 from surgery.language.spec import LoadedSpec
 from surgery.planning.conditions import COMPARE
-from surgery.planning.plan import Limit, Site, Totals
+from surgery.planning.plan import Adapter, Limit, Site, Totals
 from surgery.planning.words import limit_text
 
 _BYTES_SAVED = 4  # PEFT saves adapters in fp32 unless the model is cast
 _BYTES_OPTIMIZED = 8  # AdamW keeps two fp32 moments of every trained number
 
 
-def count_totals(graph: Graph, sites: Iterable[Site], trained: Iterable[str]) -> Totals:
+def count_totals(graph: Graph, sites: Iterable[Site], adapters: Iterable[Adapter], trained: Iterable[str]) -> Totals:
     """Parameters added and trained, and the bytes they take; shared storage counts once."""
-    added = sum(site.added for site in sites)
+    added = sum(site.added for site in sites) + sum(adapter.shared for adapter in adapters)
     in_full = sum({p.storage: p.numel for path in trained for p in graph[path].parameters}.values())
     trainable = added + in_full
     return Totals(

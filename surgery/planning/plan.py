@@ -42,13 +42,17 @@ class Site(Record):
 
 
 class Adapter(Record):
-    """A named PEFT adapter: sites whose settings differ in nothing but rank and alpha share one."""
+    """A named PEFT adapter: sites whose settings differ in nothing but rank and alpha share one.
+
+    `added` counts the parameters of its sites, `shared` those that all of its sites use together.
+    """
 
     name: str
     method: str
     settings: dict[str, Any]
     sites: int
     added: int
+    shared: int = 0
 
 
 class Protection(Record):

@@ -110,7 +110,7 @@ def _resolve(spec: LoadedSpec, graph: Graph, found: Diagnostics) -> _Parts:
         switched_off=[_switched_off(target) for target in claims.off],
         trained=trained,
         checkpointed=checkpointed(selector),
-        budget=check_budgets(spec, count_totals(graph, sites, trained), sites, found),
+        budget=check_budgets(spec, count_totals(graph, sites, adapters, trained), sites, found),
     )
 
 
@@ -205,7 +205,7 @@ def _planned(spec: LoadedSpec, graph: Graph, found: Diagnostics, parts: _Parts) 
         spec=spec.path.name,
         model=model,
         params=dict(spec.params),
-        totals=count_totals(graph, parts.sites, parts.trained),
+        totals=count_totals(graph, parts.sites, parts.adapters, parts.trained),
         fingerprints=Fingerprints(spec=spec.fingerprint, graph=graph.fingerprint, versions=dict(graph.header.versions)),
         diagnostics=[Finding.model_validate(diagnostic.to_json()) for diagnostic in diagnostics],
         **values,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.graph import Graph, Module
 from surgery.language import tree
 from surgery.language.method_use import unknown_method
+from surgery.language.nearest import listed
 from surgery.language.spec import LoadedSpec
 from surgery.methods import METHODS, Method, resolve
 from surgery.planning.claims import Claim
@@ -37,8 +38,9 @@ def build_sites(
     adapters = []
     for name, members in _adapter_groups(resolved).items():
         own = [site for member in members for site in _sites_of(graph, member, name, found)]
-        adapters.append(_adapter(name, members[0], own))
+        adapters.append(_adapter(graph, name, members[0], own))
         sites += own
+    found.extend(_not_together(resolved))
     order = {path: at for at, path in enumerate(graph)}
     return sorted(sites, key=lambda site: order[site.path]), adapters
 
@@ -148,11 +150,41 @@ def _adapter_groups(resolved: Sequence[_Resolved]) -> dict[str, list[_Resolved]]
     return {"default": groups[0]} if len(groups) == 1 else {group[0].claim.name: group for group in groups}
 
 
-def _adapter(name: str, first: _Resolved, sites: Sequence[Site]) -> Adapter:
+def _adapter(graph: Graph, name: str, first: _Resolved, sites: Sequence[Site]) -> Adapter:
     return Adapter(
         name=name,
         method=first.method.name,
         settings=first.method.per_adapter(first.settings),
         sites=len(sites),
         added=sum(site.added for site in sites),
+        shared=first.method.shared([graph[site.path] for site in sites], first.settings) if sites else 0,
     )
+
+
+def _not_together(resolved: Sequence[_Resolved]) -> Iterator[Diagnostic]:
+    """E0407: methods, or two adapters of one method, that PEFT cannot hold in one model."""
+    methods = {member.method.name: member for member in resolved}
+    alone = [member for member in methods.values() if not member.method.mixes]
+    if len(methods) > 1 and alone:
+        one = alone[0]
+        others = listed(name for name in methods if name != one.method.name)
+        together = listed(method.name for method in METHODS.values() if method.mixes)
+        yield _separate(
+            f"PEFT cannot put {one.method.name} into one model with {others}",
+            one,
+            f"use one method for all targets; only {together} go together",
+        )
+    groups = _adapter_groups(resolved)
+    for method in methods.values():
+        names = [name for name, members in groups.items() if members[0].method is method.method]
+        if len(names) > 1 and not method.method.several:
+            yield _separate(
+                f"PEFT trains one {method.method.name} adapter in a model, and these targets need {len(names)}",
+                groups[names[1]][0],
+                f"give `{names[1]}` the settings of `{names[0]}`",
+            )
+
+
+def _separate(message: str, at: _Resolved, help: str) -> Diagnostic:
+    assert isinstance(at.claim.statement, tree.Target)
+    return Diagnostic("E0407", message, at.claim.statement.method.span, helps=(help,))

@@ -119,7 +119,8 @@ def test_advice_on_loha_rank_and_on_alpha():
     assert [code for code, _ in LORA.advice(module, resolved(LORA, r=4, alpha=17, rslora=True)[0])] == []
 
 
-def test_only_rank_and_alpha_vary_within_an_adapter():
+def test_what_varies_within_an_adapter_has_a_pattern_in_the_configuration():
     for method in METHODS.values():
-        assert {setting.name for setting in method.settings if setting.per_site} == {"r", "alpha"}
-        assert not {"r", "alpha"} & set(method.per_adapter(resolved(method)[0]))
+        for setting in method.settings:
+            assert not setting.pattern or setting.pattern in method.unsupported
+            assert setting.per_site == (setting.name not in method.per_adapter(resolved(method)[0]))
