@@ -23,8 +23,9 @@ LAYERS = (
     ("graph",),
     ("facts", "methods", "language"),
     ("planning",),
+    ("importing",),
     ("capturing", "inject"),
-    ("training", "exporting"),
+    ("training", "exporting", "runtime"),
     ("cli", "demo"),
 )
 

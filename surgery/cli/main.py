@@ -12,7 +12,20 @@ from typing import NoReturn
 import surgery
 from surgery.diagnostics import SurgeryError, render
 
-COMMANDS = ("check", "fmt", "capture", "facts", "plan", "explain", "lock", "verify", "train", "export", "demo")
+COMMANDS = (
+    "check",
+    "fmt",
+    "capture",
+    "facts",
+    "plan",
+    "explain",
+    "lock",
+    "methods",
+    "verify",
+    "train",
+    "export",
+    "demo",
+)
 
 _EXAMPLE = """\
 a first session:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.language import tree
 from surgery.language.nearest import did_you_mean, listed
@@ -18,7 +16,7 @@ def check_methods(spec: LoadedSpec) -> Diagnostics:
     for target in spec.tree.targets:
         method = METHODS.get(target.method.name.name)
         if method is None:
-            found.add(unknown_method(target.method.name, METHODS))
+            found.add(unknown_method(target.method.name))
             continue
         try:
             given = {
@@ -31,8 +29,15 @@ def check_methods(spec: LoadedSpec) -> Diagnostics:
     return found
 
 
-def unknown_method(name: tree.Word, known: Iterable[str]) -> Diagnostic:
-    """E0401, with the nearest method."""
-    methods = list(known)
-    helps = did_you_mean(name.name, methods, f"the methods are {listed(methods)}")
-    return Diagnostic("E0401", f"there is no method `{name.name}`", name.span, helps=helps)
+def unknown_method(name: tree.Word) -> Diagnostic:
+    """E0401, with the nearest method, or why PEFT's is not offered."""
+    return Diagnostic("E0401", f"there is no method `{name.name}`", name.span, helps=ways_out(name.name))
+
+
+def ways_out(name: str) -> tuple[str, ...]:
+    """What to tell somebody who named a method that there is not."""
+    from surgery.methods import METHODS, NOT_SUPPORTED
+
+    if reason := NOT_SUPPORTED.get(name.upper()):
+        return (f"PEFT has it, and it is not offered here: {reason}",)
+    return did_you_mean(name, METHODS, f"the methods are {listed(METHODS)}; `surgery methods` describes them")

@@ -32,7 +32,7 @@ def build_sites(
     for claim in claims:
         assert isinstance(claim.statement, tree.Target)
         how = resolve_method(spec, claim.statement.method, found)
-        if how and claim.modules:
+        if how and claim.paths:
             resolved.append(_Resolved(claim, *how))
     sites: list[Site] = []
     adapters = []
@@ -58,7 +58,7 @@ def resolve_method(spec: LoadedSpec, node: tree.Method, found: Diagnostics) -> t
     """The method that a target names and its full settings, or None if there is an error in them."""
     method = METHODS.get(node.name.name)
     if method is None:
-        found.add(unknown_method(node.name, METHODS))
+        found.add(unknown_method(node.name))
         return None
     try:
         given = {s.name.name: (spec.evaluate(s.value), s.span) for s in node.settings}
@@ -75,7 +75,7 @@ def _sites_of(graph: Graph, resolved: _Resolved, adapter: str, found: Diagnostic
     refused: dict[str, list[str]] = {}
     advised: dict[tuple[str, str], list[str]] = {}
     sites = []
-    for path in claim.modules:
+    for path in claim.paths:
         module = graph[path]
         reason = _IS_ROOT if not path else method.refusal(module, settings)
         if reason:

@@ -3,34 +3,29 @@
 from collections.abc import Mapping
 
 import pytest
+from adaptable_layers import described
 from torch import nn
 
-from surgery.graph import Init, Module, Parameter
 from surgery.inject.fit import count_parameters
 from surgery.methods import METHODS
 from surgery.planning.plan import Adapter, Fingerprints, Plan, Site, Totals
 
 
-def described(path: str, module: nn.Module) -> Module:
-    bases = tuple(cls.__name__ for cls in type(module).__mro__ if issubclass(cls, nn.Module) and cls is not nn.Module)
-    weight = Parameter("weight", tuple(module.weight.shape), "float32", Init("random"), 0)
-    return Module(path, type(module).__name__, bases, (weight,), {"groups": getattr(module, "groups", 1)})
-
-
 def plan_for(model: nn.Module, targets: Mapping, trained=(), **changes) -> Plan:
     """A plan of `targets`: name -> (method, settings, paths), an adapter per target."""
     sites = []
+    adapters = []
     for target, (name, given, paths) in targets.items():
         method = METHODS[name]
         settings = {setting.name: setting.default for setting in method.settings} | given
-        for path in paths:
-            module = described(path, model.get_submodule(path))
+        modules = [described(model.get_submodule(path), path) for path in paths]
+        for path, module in zip(paths, modules, strict=True):
             assert method.refusal(module, settings) is None
             sites.append(
                 Site(
                     path=path,
                     kind=module.kind,
-                    shape=list(module.weight.shape),
+                    shape=list(module.weight.shape) if module.weight else [],
                     target=target,
                     place="test.surg:1",
                     method=name,
@@ -40,14 +35,20 @@ def plan_for(model: nn.Module, targets: Mapping, trained=(), **changes) -> Plan:
                     adapter=target,
                 )
             )
-    added = sum(site.added for site in sites)
+        adapters.append(
+            Adapter(
+                name=target,
+                method=name,
+                settings=method.per_adapter(settings),
+                sites=len(paths),
+                added=sum(site.added for site in sites if site.adapter == target),
+                shared=method.shared(modules, settings),
+            )
+        )
+    added = sum(site.added for site in sites) + sum(adapter.shared for adapter in adapters)
     total = count_parameters(model)
     holders = [p for path in trained for p in model.get_submodule(path).parameters()]
     full = sum({id(p): p.numel() for p in holders}.values())
-    adapters = [
-        Adapter(name=target, method=method, settings=given, sites=len(paths), added=0)
-        for target, (method, given, paths) in targets.items()
-    ]
     plan = Plan(
         applyable=True,
         spec="test.surg",

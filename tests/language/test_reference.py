@@ -13,7 +13,8 @@ from surgery.language import format_text, load_source, tree
 from surgery.language.grammar import STATEMENTS
 from surgery.language.method_use import check_methods
 from surgery.language.selectors import FACT_SETS, INIT_WORDS, SELECTORS
-from surgery.methods import METHODS
+from surgery.methods import METHODS, NOT_SUPPORTED
+from surgery.methods.describe import reference
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "grammar" / "README.md"
@@ -59,9 +60,12 @@ def test_the_reference_has_a_section_with_an_example_for_every_statement() -> No
 @pytest.mark.parametrize(
     "word",
     [
-        *(*SELECTORS, *FACT_SETS, *INIT_WORDS, *ROLES, *tree.WHERE_FIELDS, *METHODS),
-        *(setting.name for method in METHODS.values() for setting in method.settings),
+        *(*SELECTORS, *FACT_SETS, *INIT_WORDS, *ROLES, *tree.WHERE_FIELDS),
     ],
 )
 def test_the_reference_names_every_word(word: str) -> None:
     assert re.search(rf"`{word}\b", REFERENCE.read_text(encoding="utf-8"))
+
+
+def test_the_page_of_methods_is_the_registry(golden) -> None:
+    golden(reference(METHODS, NOT_SUPPORTED), str(REFERENCE.with_name("methods.md")))
