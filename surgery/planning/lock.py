@@ -129,9 +129,16 @@ def read_lock(path: Path, plan: Plan) -> Lock | None:
     """
     if not path.exists():
         return None
-    text = read_text(path, what="lock")
+    lock = read_lock_file(path)
+    _check_owner(lock, plan, path)
+    return lock
+
+
+def read_lock_file(path: Path) -> Lock:
+    """A lock by itself. Raises SurgeryError: E0501 if it cannot be read, E0504 if it is damaged."""
+    text = read_text(path, what="lock", help="write one with `surgery lock F.surg`")
     try:
-        lock = Lock.model_validate_json(text)
+        return Lock.model_validate_json(text)
     except ValidationError as error:
         raise SurgeryError(
             Diagnostic(
@@ -141,8 +148,6 @@ def read_lock(path: Path, plan: Plan) -> Lock | None:
                 helps=(_HELP,),
             )
         ) from None
-    _check_owner(lock, plan, path)
-    return lock
 
 
 def _check_owner(lock: Lock, plan: Plan, path: Path) -> None:
