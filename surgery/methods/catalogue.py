@@ -65,8 +65,9 @@ def settings_of(peft_type: str) -> Callable[..., Setting]:
         choices: tuple[Value, ...] = (),
         pattern: str = "",
         optional: bool = False,
+        also: tuple[int, ...] = (),
     ) -> Setting:
-        default = CATALOGUE[peft_type].fields[field].default
-        return Setting(name or field, field, type, default, doc, choices, pattern, optional)
+        default = [] if type == "counts" else CATALOGUE[peft_type].fields[field].default
+        return Setting(name or field, field, type, default, doc, choices, pattern, optional, also)
 
     return setting

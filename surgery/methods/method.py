@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from surgery.graph import Module
 from surgery.methods.catalogue import CATALOGUE
-from surgery.methods.geometry import Geometry, Layer, geometry
+from surgery.methods.geometry import Geometry, geometry
 from surgery.methods.reasons import BY_SURGERY
-from surgery.methods.setting import Setting, Value
+from surgery.methods.setting import EVERYWHERE, NOWHERE, Setting, Value
 
 Start: TypeAlias = Literal["exact", "close", "none"]
 _FAR = 4.0
@@ -23,19 +23,24 @@ class Method(ABC):
     `peft_type` is PEFT's name for it, `layers` the kinds of layers that it adapts, `starts_at` the parameters
     that a fresh adapter holds at one value, which makes it add nothing (by their container's name). `refused_fields`
     maps fields of PEFT's configuration that a spec may not set to why not. `several` says whether one model can
-    carry two trained adapters of it. `settings` given to the methods below are resolved: every setting, under the
-    user's name.
+    carry two trained adapters of it. `shared_parameters` are the containers of PEFT's layers whose parameters all
+    layers of an adapter use together: `shared` counts them, `added` does not. `resized` names settings that
+    PEFT's layers keep as what came of them for their sizes. `copies` says whether PEFT copies a module whole, with the
+    modules inside of it. `settings` given to the methods below are resolved: every setting, under the user's name.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
     peft_type: ClassVar[str]
-    layers: ClassVar[tuple[Layer, ...]] = ("Linear",)
+    layers: ClassVar[tuple[str, ...]] = ("Linear",)
     settings: ClassVar[tuple[Setting, ...]]
     starts_at: ClassVar[Mapping[str, float]] = {}
     refused_fields: ClassVar[Mapping[str, str]] = {}
     several: ClassVar[bool] = True
+    resized: ClassVar[tuple[str, ...]] = ()
+    copies: ClassVar[bool] = False
+    shared_parameters: ClassVar[tuple[str, ...]] = ()
 
     @property
     def config(self) -> str:
@@ -71,8 +76,10 @@ class Method(ABC):
         return None
 
     def fields(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Resolved settings under the names of PEFT's configuration class."""
-        return {setting.field: settings[setting.name] for setting in self.settings}
+        """Resolved settings under the names of PEFT's configuration class, the same for all modules of an adapter."""
+        values = {setting.field: settings[setting.name] for setting in self.settings if setting.field}
+        by_pattern = (setting for setting in self.settings if not setting.field)
+        return values | {setting.pattern: EVERYWHERE if settings[setting.name] else NOWHERE for setting in by_pattern}
 
     def per_adapter(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that all modules of one PEFT adapter share: all but the per-site ones."""
@@ -94,6 +101,14 @@ class Method(ABC):
         sizes = geometry(module)
         assert isinstance(sizes, Geometry), f"{module.path}: {sizes}"
         return self.added_to(sizes, settings)
+
+    def frozen(self, module: Module, settings: Mapping[str, Any]) -> int:
+        """How many of the parameters that `added` counts are never trained (see `frozen_parameters`)."""
+        return 0
+
+    def frozen_parameters(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
+        """The containers of PEFT's layers whose parameters stay as they start, saved with the adapter or not."""
+        return ()
 
     def shared(self, modules: Sequence[Module], settings: Mapping[str, Any]) -> int:
         """How many parameters an adapter on these modules has beside those of its sites, which all of them use."""
@@ -124,6 +139,10 @@ class Method(ABC):
     def start(self, settings: Mapping[str, Any]) -> Start:
         """Whether the adapted model starts as the base model: `exact`ly, up to rounding (`close`), or not (`none`)."""
         return "exact"
+
+    def starts(self, settings: Mapping[str, Any]) -> Mapping[str, float]:
+        """As `starts_at`, with these settings. A key is a container of PEFT's layer, or `container.parameter`."""
+        return self.starts_at if self.start(settings) == "exact" else {}
 
     def merging(self, module: Module, settings: Mapping[str, Any]) -> str | None:
         """Why a trained adapter cannot be merged into this module's weights, or None."""

@@ -36,6 +36,7 @@ def resolve(
             resolved[setting.name] = setting.normalise(value)
         if setting is not None:
             places.setdefault(setting.name, place)
+    problems += [_missing(method, s, span) for s in method.settings if s.required and s.name not in places]
     if not problems and (reason := method.conflict(resolved)):
         problems.append(Diagnostic("E0403", f"these settings of {method.name} do not go together: {reason}", span=span))
     return resolved, problems
@@ -52,6 +53,16 @@ def _unknown(method: Method, name: str, place: Span) -> Diagnostic:
         f"{method.name} has no setting `{name}`",
         span=place,
         helps=(f"{help}{method.name} takes {', '.join(names)}",),
+    )
+
+
+def _missing(method: Method, setting: Setting, place: Span) -> Diagnostic:
+    return Diagnostic(
+        "E0403",
+        f"{method.name} needs `{setting.name}`: {setting.wanted}",
+        span=place,
+        notes=(f"{setting.name}: {setting.doc}",),
+        helps=(f"write `{setting.name} = ...` among its settings; there is no default",),
     )
 
 
@@ -75,5 +86,9 @@ def _wrong(method: Method, setting: Setting, name: str, value: object, place: Sp
         f"`{name}` of {method.name} must be {setting.wanted}, not {as_text(value)}",
         span=place,
         notes=(f"{setting.name}: {setting.doc}",),
-        helps=(f"for instance `{setting.name} = {as_text(setting.default)}`, the default",),
+        helps=(
+            f"write {setting.wanted}"
+            if setting.required
+            else f"for instance `{setting.name} = {as_text(setting.default)}`, the default",
+        ),
     )

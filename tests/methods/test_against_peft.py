@@ -84,6 +84,8 @@ def test_what_a_method_says_is_what_peft_does(name, layer, given):
     sites = list(model.base_model.model.layers)
     new = {key: parameter for key, parameter in parameters_of(model).items() if key not in known}
     added = [method.added(module, settings) for module in modules]
+    frozen = sum(parameter.numel() for parameter in new.values() if not parameter.requires_grad)
+    assert sum(method.frozen(module, settings) for module in modules) == frozen
     assert sum(added) + method.shared(modules, settings) == sum(parameter.numel() for parameter in new.values())
     if hasattr(sites[0], "scaling") and isinstance(sites[0].scaling, dict):
         assert method.scale(modules[0], settings) == sites[0].scaling["default"]
@@ -102,13 +104,13 @@ def check_refused(method, layer, layers, settings, x, reason):
 
 
 def check_start(method, settings, model, original, x):
+    starts = method.starts(settings)
+    assert method.start(settings) == "exact" or not starts
     for site in model.base_model.model.layers:
-        for container, value in method.starts_at.items():
-            entry = getattr(site, container, {})
-            tensors = [] if "default" not in entry else [entry["default"]]
-            for tensor in tensors:
-                values = tensor.parameters() if isinstance(tensor, nn.Module) else [tensor]
-                assert method.start(settings) == "none" or all((value_ == value).all() for value_ in values)
+        held = [(name, tensor) for name, tensor in tensors_of(site) if starts.keys() & {name, name.partition(".")[0]}]
+        assert held or not starts
+        for name, tensor in held:
+            assert (tensor == starts.get(name, starts.get(name.partition(".")[0]))).all(), name
     with torch.no_grad():
         torch.manual_seed(0)
         fresh = model(x)
@@ -118,6 +120,18 @@ def check_start(method, settings, model, original, x):
     close = all(torch.allclose(a, b, atol=1e-5, rtol=1e-4) for a, b in zip(fresh, expected, strict=True))
     start = method.start(settings)
     assert equal if start == "exact" else close == (start == "close")
+
+
+def tensors_of(site):
+    """The adapter's parameters on a layer: `container`, or `container.parameter`."""
+    for container in dict.fromkeys(site.adapter_layer_names):
+        entry = getattr(site, container)
+        if isinstance(entry, (nn.ParameterDict, nn.ModuleDict)) and "default" in entry:
+            value = entry["default"]
+            if isinstance(value, nn.Module):
+                yield from ((f"{container}.{name}", tensor) for name, tensor in value.named_parameters())
+            else:
+                yield container, value
 
 
 def check_weights(method, settings, sites, originals):

@@ -56,7 +56,7 @@ def test_every_injecting_method_is_there_or_says_why_not():
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_every_field_of_the_configuration_is_a_setting_or_says_why_not(method):
-    settings = {setting.field for setting in method.settings}
+    settings = {setting.field for setting in method.settings if setting.field}
     assert settings | set(method.unsupported) == set(CATALOGUE[method.peft_type].fields)
     assert not settings & set(method.unsupported)
     assert {setting.name for setting in method.settings}.isdisjoint(method.unsupported)
@@ -66,9 +66,12 @@ def test_every_field_of_the_configuration_is_a_setting_or_says_why_not(method):
 def test_settings_have_the_types_of_the_configuration(method):
     hints = typing.get_type_hints(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(method.peft_type)])
     for setting in method.settings:
+        if not setting.field:
+            assert (setting.type, setting.default) == ("bool", False), setting
+            continue
         members = set(typing.get_args(hints[setting.field])) or {hints[setting.field]}
         assert setting.optional <= (type(None) in members), setting
-        assert setting.accepts(setting.default), setting
+        assert setting.accepts(setting.default) or (setting.required and setting.default is None), setting
         if setting.type == "choice":
             check_choices(method, setting, members)
         else:
