@@ -8,19 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from surgery.inject.state import Adapted
+from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What was compared after writing. `difference` and `tolerance` are relative to the largest output number."""
-
-    what: str
-    difference: float
-    tolerance: float
-
-    def __str__(self) -> str:
-        return f"{self.what}: relative difference {self.difference:.2g} (at most {self.tolerance:.2g})"
 
 
 @dataclass(frozen=True)

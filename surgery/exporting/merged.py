@@ -1,6 +1,7 @@
 """One safetensors file with the base model's keys and dtypes, the adapters merged into its weights.
 
-Each weight is merged in float32 and rounded once, to the dtype it has in the base model.
+Each layer is merged in float32, its bias too where the method changes it, and rounded once, to the dtypes it has in
+the base model.
 """
 
 from __future__ import annotations
@@ -10,32 +11,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file, save_file
 
-from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
-from surgery.exporting.format import Format, Proof
-from surgery.exporting.layer import base_weight, float_copy
-from surgery.exporting.prove import prove_layers, prove_outputs
+from surgery.diagnostics import Diagnostic, Diagnostics
+from surgery.exporting.format import Format
+from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
 from surgery.inject.state import Adapted, base_model, layer_at, wrappers
+from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan, Site
+from surgery.planning.words import counted
 
 FILE = "model.safetensors"
 
 
 def _write(model: Adapted, plan: Plan, folder: Path, inputs: Any) -> tuple[Proof, ...]:
     own = own_state(model, plan)
-    merged = dict(_merged_weights(model, plan))
+    merged = _merged(model, plan)
     Diagnostics(_tied(own, merged)).raise_errors()
     # Tied tensors are written under each of their keys, so that the file loads into the bare model strictly.
     tensors = {key: merged.get(key, tensor).detach().cpu().contiguous().clone() for key, tensor in own.items()}
     save_file(tensors, folder / FILE, metadata={"format": "pt"})
+    names = {site.path: [key for key in merged if key.rpartition(".")[0] == site.path] for site in plan.sites}
     del tensors, merged
     written = load_file(folder / FILE)
-    proofs = [prove_layers(model, plan, written)]
+
+    def source(site: Site) -> dict[str, torch.Tensor]:
+        return {key.removeprefix(f"{site.path}."): written[key] for key in names[site.path]}
+
+    base = base_model(model)
+    proofs = [worst_of([prove_layer(site, layer_at(base, site.path), source(site)) for site in plan.sites])]
     if inputs is not None:
-        proofs.append(prove_outputs(model, plan, written, inputs))
-    Diagnostics(_broken(proof) for proof in proofs if not proof.difference <= proof.tolerance).raise_errors()
+        proofs.append(prove_outputs(model, plan.sites, source, inputs))
+    Diagnostics(_broken(proof) for proof in proofs if not proof.holds).raise_errors()
     return tuple(proofs)
 
 
@@ -65,20 +72,19 @@ def _owner(key: str, sites: set[str], trained: dict[str, str]) -> str:
     return path
 
 
-def _merged_weights(model: Adapted, plan: Plan) -> Iterator[tuple[str, torch.Tensor]]:
+def _merged(model: Adapted, plan: Plan) -> dict[str, torch.Tensor]:
+    """What merging changes, by its key. Raises SurgeryError (E0513) with every reason why some cannot be."""
     base = base_model(model)
+    merged: dict[str, torch.Tensor] = {}
+    reasons: dict[str, list[Site]] = {}
     for site in plan.sites:
-        yield f"{site.path}.weight", merged_weight(site, layer_at(base, site.path))
-
-
-def merged_weight(site: Site, layer: BaseTunerLayer) -> torch.Tensor:
-    """The weight of one adapted layer with its adapter merged in float32, in the weight's own dtype."""
-    copy = float_copy(layer)
-    try:
-        copy.merge(safe_merge=True, adapter_names=[site.adapter])
-    except (NotImplementedError, RuntimeError, ValueError) as error:
-        raise SurgeryError(_cannot_merge(site, str(error))) from error
-    return base_weight(copy).detach().to(base_weight(layer).dtype)
+        changed = merge(site, layer_at(base, site.path))
+        if isinstance(changed, str):
+            reasons.setdefault(changed, []).append(site)
+        else:
+            merged |= {f"{site.path}.{name}": tensor for name, tensor in changed.items()}
+    Diagnostics(_cannot_merge(sites, reason) for reason, sites in reasons.items()).raise_errors()
+    return merged
 
 
 def _tied(own: dict[str, torch.Tensor], merged: dict[str, torch.Tensor]) -> Iterator[Diagnostic]:
@@ -97,13 +103,15 @@ def _tied(own: dict[str, torch.Tensor], merged: dict[str, torch.Tensor]) -> Iter
             )
 
 
-def _cannot_merge(site: Site, why: str) -> Diagnostic:
+def _cannot_merge(sites: list[Site], why: str) -> Diagnostic:
+    first, more = sites[0], len(sites) - 1
+    others = f" and of {counted(more, 'other module')}" if more else ""
     return Diagnostic(
         "E0513",
-        f"the adapter of `{site.path}` cannot be merged into its weight",
-        place=site.place,
-        notes=(why,) if why else (),
-        helps=("export with `--to peft`, or take this module out of its target",),
+        f"the adapter of `{first.path}`{others} cannot be merged into its weight",
+        place=first.place,
+        notes=(why,),
+        helps=("export with `--to peft`, or take these modules out of their targets",),
     )
 
 

@@ -11,9 +11,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_target_module_exists
 from safetensors.torch import load_file
 
 from surgery.diagnostics import Diagnostic, SurgeryError
-from surgery.exporting.format import Format, Proof
+from surgery.exporting.format import Format
 from surgery.inject.directory import WEIGHTS, adapter_folders, write_adapters
 from surgery.inject.state import Adapted, adapter_state, base_model
+from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan
 
 

@@ -1,43 +1,58 @@
-"""Whether one backward run reaches every adapter, and what keeps it away where it does not."""
+"""Whether a gradient reaches every adapter and a step moves it, and what keeps it away where it does not."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from surgery.inject.outputs import SEED, call
-from surgery.inject.state import Adapted, base_model, layer_at, layer_tensors
+from surgery.inject.outputs import SEED, call, tensors_of
+from surgery.inject.state import Adapted, base_model, layer_at, layer_tensors, shared_tensors, trainable_tensors
+from surgery.inject.values import standing_in
 from surgery.inject.verification import Gradients
 from surgery.planning.plan import Plan
 
 # How many families of all-zero layers are tried one by one; with more, they are named together.
 _TRIED = 8
+# The learning rate of the one step: AdamW moves each number by about this much, more than bfloat16 rounds away at 1.
+_STEP = 0.01
 
 
 def gradients_at(model: Adapted, plan: Plan, inputs: Any) -> Gradients:
     """Run the example call and one backward of a random linear loss on its outputs, and look at every adapter.
 
     An adapter is reached when any of its parameters has a non-zero gradient: of a fresh LoRA, B has one and A
-    cannot. Where some are not reached, the same is done with the frozen all-zero layers of the base model set to
-    random values for a moment: what is reached then is blocked by them, and by which of them is found by zeroing one
-    family of them at a time.
+    cannot. One step of AdamW on the trained parameters, put back bit for bit, then has to move it, and a second
+    backward shows which parameters have a gradient from there on. Where some adapters are not reached, the first is
+    done again with the frozen all-zero layers of the base model set to random values for a moment: what is reached
+    then is blocked by them, and by which of them is found by zeroing one family of them at a time.
     """
     paths = [site.path for site in plan.sites]
-    ran, reached = _run(model, plan, inputs)
-    silent = [path for path in paths if path not in reached]
+    run = _run(model, plan, inputs)
+    moved, parameters, with_gradient = _step(model, plan, inputs)
+    found = Gradients(
+        "reached",
+        reached=len(run.reached),
+        moved=len(moved),
+        stuck=tuple(path for path in paths if path in run.reached - moved),
+        parameters=parameters,
+        parameters_reached=with_gradient,
+    )
+    silent = [path for path in paths if path not in run.reached]
     if not silent:
-        return Gradients("reached", len(reached))
+        return found
     zero = _zero_layers(base_model(model))
     blockers = _blockers(model, plan, inputs, silent, zero) if zero else {}
     blocked = {path: f"kept from the outputs by {_named(blockers[path])}" for path in silent if path in blockers}
-    missing = {path: _reason(path, ran) for path in silent if path not in blocked}
-    return Gradients("missing" if missing else "blocked", len(reached), blocked, missing)
+    missing = {path: _reason(path, run.ran) for path in silent if path not in blocked}
+    return replace(found, status="missing" if missing else "blocked", blocked=blocked, missing=missing)
 
 
 def _reason(path: str, ran: set[str]) -> str:
@@ -50,28 +65,81 @@ def _named(families: list[str]) -> str:
     return f"frozen layers that are all zeros ({', '.join(f'`{family}`' for family in families)})"
 
 
-def _run(model: Adapted, plan: Plan, inputs: Any) -> tuple[set[str], set[str]]:
-    """The sites that ran in one call, and those that the gradient of a loss on its outputs reaches."""
+@dataclass(frozen=True)
+class _Run:
+    """One call and backward: the sites that ran, those that the gradient reaches, and the gradients by tensor."""
+
+    ran: set[str]
+    reached: set[str]
+    gradients: Mapping[nn.Parameter, torch.Tensor]
+
+
+def _run(model: Adapted, plan: Plan, inputs: Any) -> _Run:
+    sites = _tensors_by_site(model, plan)
     base = base_model(model)
-    layers = {site.path: layer_at(base, site.path) for site in plan.sites}
+    results: dict[str, torch.Tensor] = {}
     ran: set[str] = set()
-    hooks = [base.get_submodule(path).register_forward_hook(lambda *_, path=path: ran.add(path)) for path in layers]
+
+    def note(path: str, result: Any) -> None:
+        ran.add(path)
+        # A site without parameters of its own is reached when its result is.
+        if not sites[path] and (tensor := next(tensors_of(result), None)) is not None and tensor.requires_grad:
+            results[path] = tensor
+
+    hooks = [
+        base.get_submodule(path).register_forward_hook(lambda _, __, result, path=path: note(path, result))
+        for path in sites
+    ]
     try:
         outputs = [output for output in call(model, inputs) if output.requires_grad]
     finally:
         for hook in hooks:
             hook.remove()
     if not outputs:
-        return ran, set()
-    tensors = {site.path: [t for _, t in layer_tensors(layers[site.path], site.adapter)] for site in plan.sites}
-    flat = [tensor for some in tensors.values() for tensor in some]
-    gradients = iter(torch.autograd.grad(_loss(outputs), flat, allow_unused=True))
-    reached = set()
-    for path, some in tensors.items():
-        found = [next(gradients) for _ in some]
-        if any(gradient is not None and bool(gradient.any()) for gradient in found):
-            reached.add(path)
-    return ran, reached
+        return _Run(ran, set(), {})
+    trained = list(trainable_tensors(model, plan))
+    wanted = [*trained, *results.values()]
+    found = torch.autograd.grad(_loss(outputs), wanted, allow_unused=True)
+    gradients = {tensor: gradient for tensor, gradient in zip(trained, found, strict=False) if _is_felt(gradient)}
+    reached = {path for path, own in sites.items() if any(tensor in gradients for tensor in own)}
+    reached |= {path for path, gradient in zip(results, found[len(trained) :], strict=True) if _is_felt(gradient)}
+    return _Run(ran, reached, gradients)
+
+
+def _is_felt(gradient: torch.Tensor | None) -> bool:
+    return gradient is not None and bool(gradient.any())
+
+
+def _tensors_by_site(model: Adapted, plan: Plan) -> dict[str, list[nn.Parameter]]:
+    """The trained parameters that each site alone has: what several use says nothing of one of them."""
+    base = base_model(model)
+    tensors = {
+        site.path: [tensor for _, tensor in layer_tensors(layer_at(base, site.path), site.adapter)]
+        for site in plan.sites
+    }
+    users = Counter(id(tensor) for some in tensors.values() for tensor in some)
+    return {path: [tensor for tensor in some if users[id(tensor)] == 1] for path, some in tensors.items()}
+
+
+def _step(model: Adapted, plan: Plan, inputs: Any) -> tuple[set[str], int, int]:
+    """The sites that one step moves; how many parameters are trained; how many have a gradient after the step."""
+    trained = list(trainable_tensors(model, plan))
+    sites = _tensors_by_site(model, plan)
+    own = {tensor: tensor.detach().clone() for tensor in trained}
+    with standing_in({tensor: tensor.detach().clone() for tensor in trained}):
+        gradients = _run(model, plan, inputs).gradients
+        for tensor, gradient in gradients.items():
+            tensor.grad = gradient
+        torch.optim.AdamW(trained, lr=_STEP, weight_decay=0.0).step()
+        for tensor in gradients:
+            tensor.grad = None
+        changed = {tensor for tensor in trained if not torch.equal(tensor, own[tensor])}
+        after = _run(model, plan, inputs).gradients
+    shared = {
+        site.path: {t for _, t in shared_tensors(model, site.adapter)} for site in plan.sites if not sites[site.path]
+    }
+    moved = {path for path, some in sites.items() if changed.intersection(some or shared[path])}
+    return moved, len(trained), len(after)
 
 
 def _loss(outputs: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -101,14 +169,14 @@ def _blockers(
     """For every silent site that is reached with random values in the zero layers: the families that keep it silent."""
     everything = [weight for weights in zero.values() for weight in weights]
     with _randomised(everything):
-        _, reached = _run(model, plan, inputs)
+        reached = _run(model, plan, inputs).reached
         freed = [path for path in silent if path in reached]
         if len(zero) > _TRIED:
             return {path: list(zero) for path in freed}
         blockers: dict[str, list[str]] = {path: [] for path in freed}
         for family, weights in zero.items():
             with _zeroed(weights):
-                _, still = _run(model, plan, inputs)
+                still = _run(model, plan, inputs).reached
             for path in freed:
                 if path not in still:
                     blockers[path].append(family)
@@ -119,24 +187,11 @@ def _blockers(
 @contextmanager
 def _randomised(weights: list[nn.Parameter]) -> Iterator[None]:
     generator = torch.Generator().manual_seed(SEED)
-    with _standing_in(weights, [torch.randn(w.shape, generator=generator).mul_(0.02).to(w) for w in weights]):
+    with standing_in({w: torch.randn(w.shape, generator=generator).mul_(0.02).to(w) for w in weights}):
         yield
 
 
 @contextmanager
 def _zeroed(weights: list[nn.Parameter]) -> Iterator[None]:
-    with _standing_in(weights, [torch.zeros_like(weight.data) for weight in weights]):
+    with standing_in({weight: torch.zeros_like(weight.data) for weight in weights}):
         yield
-
-
-@contextmanager
-def _standing_in(weights: list[nn.Parameter], values: list[torch.Tensor]) -> Iterator[None]:
-    """Other values in place of the weights' own, whose storage is put back untouched."""
-    own = [weight.data for weight in weights]
-    try:
-        for weight, value in zip(weights, values, strict=True):
-            weight.data = value
-        yield
-    finally:
-        for weight, data in zip(weights, own, strict=True):
-            weight.data = data

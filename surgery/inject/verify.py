@@ -1,4 +1,4 @@
-"""Verify an adapted model: the exact set, identity at the start, a gradient at every adapter."""
+"""Verify an adapted model: the exact set, identity at the start, gradients, a step, merging, memory."""
 
 from __future__ import annotations
 
@@ -12,46 +12,52 @@ from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.inject.compare import compare
 from surgery.inject.fit import refusals
 from surgery.inject.gradients import gradients_at
+from surgery.inject.memory import added_memory
+from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
 from surgery.inject.outputs import call, difference, disabled, evaluating
-from surgery.inject.state import Adapted, adapter_state, base_model, layer_at, layer_tensors, wrappers
-from surgery.inject.verification import Gradients, Identity, Verification
+from surgery.inject.quantised import keeping_differentiable
+from surgery.inject.state import Adapted, base_model, layer_at, layer_tensors, wrappers
+from surgery.inject.verification import Gradients, Identity, Merging, Proof, Verification
 from surgery.methods import METHODS
 from surgery.methods.setting import as_text
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import counted
 
 _SHOWN = 5
+# A method that starts as the base model up to rounding may be off by this much of the largest output number.
+_CLOSE = 1e-3
 
 
 def verify(model: Adapted, plan: Plan, inputs: Any) -> Verification:
-    """Check an adapted model against its plan: compare, call it with and without adapters, run one backward.
+    """Check an adapted model against its plan: compare, call it with and without adapters, train a step, merge.
 
     `inputs` is an example call: a mapping of keyword arguments, a pair (args, kwargs), a sequence or one value.
-    The calls are made in evaluation mode; gradients, training flags and random state are put back. Identity is
-    required of fresh adapters only. Raises SurgeryError: E0509 where the adapted set differs, E0510 where
-    the adapted model does not start as the base model or a gradient cannot reach an adapter. A gradient that a frozen
-    all-zero layer of the base model keeps away is a fact of that model: reported as W0906, not raised. E0511 for
-    a plan that adapts nothing.
+    The calls are made in evaluation mode; weights, gradients, training flags and random state are put back. Identity
+    is required of fresh adapters only. Raises SurgeryError: E0509 where the adapted set differs, E0510 where the
+    adapted model does not start as the base model, a gradient cannot reach an adapter, a step does not move one, or
+    the merged model computes something else. A gradient that a frozen all-zero layer of the base model keeps away is a
+    fact of that model: reported as W0906, not raised. E0511 for a plan that adapts nothing.
     """
     Diagnostics(refusals(plan)).raise_errors()
     Diagnostics(compare(model, plan)).raise_errors()
-    with evaluating(model):
+    with evaluating(model), keeping_differentiable(model):
         try:
             identity = _identity(model, plan, inputs)
             gradients = gradients_at(model, plan, inputs)
+            merging = _merging(model, plan, inputs)
         except Exception as error:
             raise SurgeryError(_fails(error)) from error
-    found = Diagnostics([*_broken(identity), *_unreached(gradients, plan)])
+    # A model that two calls of differ is unlike its base model and its merged one for the same reason.
+    found = Diagnostics([*(_broken(identity) or _unequal(merging)), *_unreached(gradients, plan)])
     found.raise_errors()
-    tensors = [tensor for state in adapter_state(model, plan).values() for tensor in state.values()]
     return Verification(
         sites=len(plan.sites),
-        added=sum(site.added for site in plan.sites),
+        added=plan.totals.added,
         trainable=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-        adapter_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
-        planned_bytes=plan.totals.adapter_bytes,
+        memory=added_memory(model, plan),
         identity=identity,
         gradients=gradients,
+        merging=merging,
         diagnostics=tuple(found),
     )
 
@@ -65,16 +71,24 @@ def _identity(model: Adapted, plan: Plan, inputs: Any) -> Identity:
     reason = _not_promised(model, plan)
     if reason:
         return Identity("skipped", gap, reason)
-    return Identity("exact" if gap == 0 else "broken", gap)
+    if gap == 0:
+        return Identity("exact", gap)
+    tolerance = 0.0
+    if any(METHODS[site.method].start(site.settings) == "close" for site in plan.sites):
+        tolerance = _CLOSE * max((tensor.abs().max().item() for tensor in base if tensor.numel()), default=0.0)
+    return Identity("close" if gap <= tolerance else "broken", gap, tolerance=tolerance)
 
 
 def _not_promised(model: Adapted, plan: Plan) -> str:
     """Why this model need not compute what its base model computes, or an empty text."""
     base = base_model(model)
     for site in plan.sites:
-        if METHODS[site.method].start(site.settings) != "exact":
+        method = METHODS[site.method]
+        if method.start(site.settings) == "none":
             given = f" with init = {as_text(site.settings['init'])}" if "init" in site.settings else ""
             return f"{site.method}{given} promises none, at `{site.path}`"
+        if method.writes_weights(site.settings):
+            return f"{site.method} changes the base weights when it is applied, at `{site.path}`"
     for site in plan.sites:
         if not _is_fresh(site, layer_at(base, site.path)):
             return f"the adapters are no longer fresh, at `{site.path}`"
@@ -87,10 +101,32 @@ def _not_promised(model: Adapted, plan: Plan) -> str:
 
 
 def _is_fresh(site: Site, layer: BaseTunerLayer) -> bool:
-    """Whether the parameters that make a fresh adapter add nothing have their start values."""
+    """Whether the parameters that start at one value are at it; a method that has none is taken to be fresh."""
     starts = METHODS[site.method].starts_at
     held = [(tensor, starts.get(name.partition(".")[0])) for name, tensor in layer_tensors(layer, site.adapter)]
     return all(start is None or bool((tensor == start).all()) for tensor, start in held)
+
+
+def _merging(model: Adapted, plan: Plan, inputs: Any) -> Merging:
+    layers = {site.path: layer_at(base_model(model), site.path) for site in plan.sites}
+    proofs: list[Proof] = []
+    skipped: dict[str, str] = {}
+    for site in plan.sites:
+        merged = merge(site, layers[site.path])
+        if isinstance(merged, str):
+            skipped[site.path] = merged
+        else:
+            proofs.append(prove_layer(site, layers[site.path], merged))
+    sites = [site for site in plan.sites if site.path not in skipped]
+    if not sites:
+        return Merging(0, skipped=skipped)
+
+    def again(site: Site) -> dict[str, torch.Tensor]:  # rather than holding all layers merged
+        merged = merge(site, layers[site.path])
+        assert not isinstance(merged, str)
+        return merged
+
+    return Merging(len(sites), worst_of(proofs), prove_outputs(model, sites, again, inputs), skipped)
 
 
 def _fails(error: Exception) -> Diagnostic:
@@ -138,7 +174,30 @@ def _unreached(gradients: Gradients, plan: Plan) -> list[Diagnostic]:
                 helps=("load the pretrained weights, or train the layers that are all zeros: `train { select ... }`",),
             )
         )
+    if gradients.stuck:
+        found.append(
+            Diagnostic(
+                "E0510",
+                f"a gradient reaches {counted(len(gradients.stuck), 'adapted module')} and a step does not move them",
+                notes=(", ".join(f"`{path}`" for path in gradients.stuck[:_SHOWN]),),
+                helps=("is the dtype of the adapters too coarse? a step of AdamW changes a number by its rate, 0.01",),
+            )
+        )
     return found
+
+
+def _unequal(merging: Merging) -> list[Diagnostic]:
+    broken = [proof for proof in (merging.layers, merging.outputs) if proof and not proof.holds]
+    return [
+        Diagnostic(
+            "E0510",
+            f"merged into the weights, the adapters compute something else; {proof}",
+            helps=(
+                "export with `--to peft`; merging into a wider dtype (`model.float()` before applying) rounds less",
+            ),
+        )
+        for proof in broken
+    ]
 
 
 def _listed(reasons: Any) -> tuple[str, ...]:

@@ -22,13 +22,16 @@ _DIMENSIONS: dict[Layer, int] = {
     "Conv1D": 2,
 }
 
+# bitsandbytes' layers by their class, and how many bits each number of their weights takes.
+BITS = {"Linear8bitLt": 8, "Linear4bit": 4}
+
 
 @dataclass(frozen=True)
 class Geometry:
     """Sizes of an adaptable layer.
 
     `inputs` and `outputs` are its features or channels (of an embedding: rows and width), `kernel` the sizes
-    of a convolution's kernel, `groups` its groups. A weight is stored (outputs, inputs / groups, *kernel), but
+    of a convolution's kernel, `groups` its groups, `has_bias` whether it adds a bias. A weight is stored (outputs, inputs / groups, *kernel), but
     (inputs, outputs) by Embedding and by transformers' Conv1D.
     """
 
@@ -37,6 +40,7 @@ class Geometry:
     outputs: int
     kernel: tuple[int, ...] = ()
     groups: int = 1
+    has_bias: bool = False
 
     @property
     def is_convolution(self) -> bool:

@@ -39,6 +39,16 @@ def pretrained(model):
     return model
 
 
+def trained(adapted):
+    """Every trained parameter moved from where it starts."""
+    torch.manual_seed(2)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return adapted
+
+
 class Branches(nn.Module):
     def __init__(self):
         super().__init__()
@@ -56,7 +66,8 @@ def test_a_pretrained_model_verifies(plan_for):
     assert (found.gradients.status, found.gradients.reached) == ("reached", 4)
     assert found.sites == 4
     assert found.added == plan.totals.added == found.trainable
-    assert found.adapter_bytes == 4 * found.added
+    assert found.memory.parameters == found.memory.planned == 4 * found.added
+    assert not found.memory.buffers
     assert found.ok
     assert not found.diagnostics
     assert "max abs difference to the base model 0" in str(found)
@@ -74,6 +85,87 @@ def test_a_fresh_models_zero_output_layer_is_named_as_what_blocks(plan_for):
     assert "`proj_out`" in warning.notes[0]
     assert "`transformer_blocks.*.attn_norm.linear`" in warning.notes[0]
     assert "norm_out" not in warning.notes[0]  # scales by 1 + 0: lets gradients through
+
+
+def test_a_step_moves_every_adapter_and_gives_every_parameter_a_gradient(plan_for):
+    """Before it only B of LoRA and W2b of LoHa have one."""
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS, trained=["time_embed"])
+    adapted = apply(model, plan)
+    before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
+    gradients = verify(adapted, plan, dit_inputs()).gradients
+    assert (gradients.moved, gradients.stuck) == (4, ())
+    assert gradients.parameters == 2 * 2 + 4 * 2 + 4 == gradients.parameters_reached
+    assert all(torch.equal(tensor, before[name]) for name, tensor in adapted.state_dict().items())
+
+
+def test_an_adapter_that_a_step_does_not_move_is_an_error(plan_for):
+    """Scales of 2 ** 9 in bfloat16, whose next value is 4 more: a step of 0.01 is rounded away."""
+    model = Branches().to(torch.bfloat16)
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["used"])})
+    adapted = apply(model, plan)
+    layer = base_model(adapted).used
+    for matrix in (layer.lora_A["a"], layer.lora_B["a"]):
+        matrix.to(torch.bfloat16)
+        nn.init.constant_(matrix.weight, 512)
+    with pytest.raises(SurgeryError) as error:
+        verify(adapted, plan, torch.randn(2, 4, dtype=torch.bfloat16))
+    assert [d.code for d in error.value.diagnostics] == ["E0510"]
+    assert "a step does not move them" in str(error.value)
+    assert "`used`" in str(error.value)
+
+
+def test_merged_outputs_are_the_adapted_ones_within_the_stated_tolerance(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS)
+    adapted = apply(model, plan)
+    trained(adapted)
+    merging = verify(adapted, plan, dit_inputs()).merging
+    assert merging.merged == 4
+    assert not merging.skipped
+    for proof in (merging.layers, merging.outputs):
+        assert 0 < proof.difference < 1e-5 <= proof.tolerance
+    assert "equal: outputs differ by" in str(merging)
+
+
+def test_a_module_that_cannot_be_merged_is_skipped_with_its_reason(plan_for):
+    """PEFT does not merge into a convolution with groups."""
+
+    class Convolutions(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.plain, self.grouped = nn.Conv1d(4, 4, 3), nn.Conv1d(4, 4, 3, groups=2)
+
+        def forward(self, x):
+            return self.grouped(self.plain(x))
+
+    for paths, merged in ((["plain", "grouped"], 1), (["grouped"], 0)):
+        model = Convolutions()
+        plan = plan_for(model, {"a": ("lora", {"r": 2}, paths)})
+        found = verify(trained(apply(model, plan)), plan, torch.randn(2, 4, 9))
+        assert (found.merging.merged, set(found.merging.skipped)) == (merged, {"grouped"})
+        assert "groups" in found.merging.skipped["grouped"]
+        assert ("not merged: " if merged else "not possible: ") in str(found.merging)
+
+
+def test_a_merge_that_computes_something_else_is_an_error(plan_for):
+    """PEFT's LoRA pads an adapter's input with zeros, whatever its layer pads with."""
+    model = nn.Sequential(nn.Conv1d(4, 4, 3, padding=1, padding_mode="circular"))
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["0"])})
+    with pytest.raises(SurgeryError, match="merged into the weights, the adapters compute something else"):
+        verify(trained(apply(model, plan)), plan, torch.randn(2, 4, 9))
+
+
+def test_memory_counts_trained_modules_and_frozen_tensors_that_applying_adds(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS, trained=["time_embed"])
+    base = sum(p.numel() * p.element_size() for p in model.parameters())
+    adapted = apply(model, plan)
+    memory = verify(adapted, plan, dit_inputs()).memory
+    assert memory.parameters == memory.planned == plan.totals.adapter_bytes
+    assert not memory.buffers
+    after = sum(p.numel() * p.element_size() for p in adapted.parameters())
+    assert after - base == memory.parameters
 
 
 def test_training_the_blocking_layers_unblocks(plan_for):
@@ -237,7 +329,7 @@ def test_f5_tts_at_full_size_is_adapted_exactly_and_starts_as_the_base_model(met
     assert (found.identity.status, found.identity.difference) == ("exact", 0.0)
     assert (found.sites, found.gradients.reached) == (132, 132)
     assert found.added == found.trainable == plan.totals.added
-    assert found.adapter_bytes == plan.totals.adapter_bytes
+    assert found.memory.parameters == plan.totals.adapter_bytes
 
 
 class ReadsItsConvolution(nn.Module):

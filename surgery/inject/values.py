@@ -1,0 +1,22 @@
+"""Other values in place of a model's own, for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def standing_in(values: Mapping[nn.Parameter, torch.Tensor]) -> Iterator[None]:
+    """Other values in place of the parameters' own, whose storage is put back untouched."""
+    own = {parameter: parameter.data for parameter in values}
+    try:
+        for parameter, value in values.items():
+            parameter.data = value.to(parameter.device)
+        yield
+    finally:
+        for parameter, data in own.items():
+            parameter.data = data
