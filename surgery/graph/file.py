@@ -165,6 +165,8 @@ def _facts(module: Module, strings: _Table) -> dict[str, Any]:
     for name in ("roles", "unknown_roles"):
         if roles := getattr(module, name):
             row[name] = {role: strings.number(evidence) for role, evidence in roles.items()}
+    if module.role_parameters:
+        row["role_parameters"] = {role: list(names) for role, names in module.role_parameters.items()}
     return row
 
 
@@ -256,7 +258,9 @@ def _decode_layout(row: list[Any], strings: list[str]) -> _Layout:
 def _decode_facts(row: dict[str, Any], strings: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in row.items():
-        if isinstance(value, dict):
+        if name == "role_parameters":
+            found[name] = {role: tuple(names) for role, names in value.items()}
+        elif isinstance(value, dict):
             found[name] = {role: strings[evidence] for role, evidence in value.items()}
         else:
             found[name] = Fact(value[0], strings[value[1]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -86,6 +87,7 @@ class Module:
     `numbers` are its integer attributes that describe its size (`in_features`, `groups`, ...).
     `calls` counts how often its forward ran. `tied` lists the other paths that share its storage.
     `roles` maps each role to its evidence; `unknown_roles` those that could not be decided, to why.
+    `role_parameters` names, where a module holds several weights (fused experts), those that have a role.
     """
 
     path: str
@@ -101,6 +103,7 @@ class Module:
     block: Block | None = None
     roles: Mapping[str, str] = field(default_factory=dict)
     unknown_roles: Mapping[str, str] = field(default_factory=dict)
+    role_parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def parameter(self, name: str) -> Parameter | None:
         for parameter in self.parameters:
@@ -111,6 +114,11 @@ class Module:
     @property
     def weight(self) -> Parameter | None:
         return self.parameter("weight")
+
+    @property
+    def weights(self) -> tuple[Parameter, ...]:
+        """Its matrices and stacks of matrices, biases aside."""
+        return tuple(p for p in self.parameters if len(p.shape) > 1 and not p.is_bias)
 
     @property
     def init(self) -> Mapping[str, Init]:
@@ -192,6 +200,20 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self.modules)
+
+    def parameter(self, path: str) -> Parameter | None:
+        """The parameter of this full path: that of the module that holds it, and its name in it."""
+        holder, _, name = path.rpartition(".")
+        return self.modules[holder].parameter(name) if holder in self.modules else None
+
+    def holder(self, path: str) -> Module:
+        """The module at a path, or the one that holds the parameter of this full path."""
+        return self.modules[path] if path in self.modules else self.modules[path.rpartition(".")[0]]
+
+    @cached_property
+    def holders_of_storage(self) -> Mapping[int, int]:
+        """How many parameters have each storage: more than one where they are tied."""
+        return Counter(p.storage for module in self.modules.values() for p in module.parameters)
 
     @cached_property
     def parameters(self) -> int:

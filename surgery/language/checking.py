@@ -28,7 +28,7 @@ def check_globs(spec: tree.Spec, found: Diagnostics) -> None:
     """E0009 for every malformed glob."""
     for node in walk(spec):
         match node:
-            case tree.Paths():
+            case tree.Paths() | tree.Parameters():
                 for text in node.globs:
                     found.extend(_errors(parse_glob, text.value, text.span))
             case tree.Ignore():

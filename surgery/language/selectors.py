@@ -16,9 +16,10 @@ from surgery.language.nearest import did_you_mean, listed
 RELATIONS: tuple[str, ...] = ("inside", "containing", "feeds", "fed_by", "reaches", "reached_by")
 FACT_SETS = ("tied", "bypassed", "unreached", "all")
 INIT_WORDS = tuple(word for word in get_args(InitValue) if word != "unknown")
-SELECTORS = ("path", "kind", "role", "init", *RELATIONS, "index", "where")
+SELECTORS = ("path", "param", "kind", "role", "init", *RELATIONS, "index", "where")
 _EXAMPLES = {
     "path": 'path("blocks.*")',
+    "param": 'param("**.experts.down_proj")',
     "kind": "kind(Linear)",
     "role": "role(modulation)",
     "init": "init(zero)",
@@ -27,10 +28,6 @@ _EXAMPLES = {
 }
 _RESERVED = {
     "flow": ("will select modules by the ops their output runs through", "for now use `role(...)` or `path(...)`"),
-    "param": (
-        "will select parameters that are no module's weight, such as fused experts",
-        "for now select the module that holds them with `path(...)`",
-    ),
 }
 _SET_OPERATORS: dict[str, Literal["|", "&", "-"]] = {"union": "|", "intersect": "&", "without": "-"}
 
@@ -67,7 +64,8 @@ class SelectorBuilder(ExpressionBuilder):
         if not arguments:
             return self._wrong("E0107", f"`{name}` has no argument", span, (f"write {_EXAMPLES[name]}",))
         build: dict[str, Callable[[str, list[ParseTree], Span], tree.Set]] = {
-            "path": self._paths,
+            "path": self._globs,
+            "param": self._globs,
             "kind": self._words,
             "role": self._words,
             "init": self._words,
@@ -84,11 +82,12 @@ class SelectorBuilder(ExpressionBuilder):
             "E0105", f"`{selector}` takes {what}", self.span(argument), (f"write {_EXAMPLES[selector]}",)
         )
 
-    def _paths(self, name: str, arguments: list[ParseTree], span: Span) -> tree.Set:
+    def _globs(self, name: str, arguments: list[ParseTree], span: Span) -> tree.Set:
         wrong = next((argument for argument in arguments if argument.data != "glob"), None)
         if wrong is not None:
             return self._wrong_argument(name, "globs in double quotes", wrong)
-        return tree.Paths(tuple(self.text(cast(Token, argument.children[0])) for argument in arguments), span)
+        globs = tuple(self.text(cast(Token, argument.children[0])) for argument in arguments)
+        return tree.Paths(globs, span) if name == "path" else tree.Parameters(globs, span)
 
     def _words(self, name: str, arguments: list[ParseTree], span: Span) -> tree.Set:
         words: list[tree.Word] = []

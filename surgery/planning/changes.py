@@ -50,7 +50,7 @@ class Changes:
 def compare(plan: Plan, lock: Lock) -> Changes:
     """What `plan` changes against `lock`."""
     new = lock_of(plan)
-    before, after = ({site.path: site for site in side.sites} for side in (lock, new))
+    before, after = ({site.full_path: site for site in side.sites} for side in (lock, new))
     graphs = (lock.fingerprints.graph, new.fingerprints.graph)
     return Changes(
         added=[site for path, site in after.items() if path not in before],

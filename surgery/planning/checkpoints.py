@@ -31,9 +31,12 @@ def checkpointed(selector: Selector) -> tuple[str, ...]:
 
 def _members(selector: Selector, node: tree.Set) -> tuple[str, ...]:
     chosen = selector(node, strict=True)
-    modules = selector.ordered(chosen.yes)
-    if chosen.maybe:
-        selector.found.add(in_doubt("`checkpoint`", node.span, selector.ordered(chosen.maybe), chosen.maybe))
+    members, doubtful = selector.ordered(chosen.members), chosen.doubtful
+    modules = tuple(path for path in members if path in selector.graph)
+    if doubtful:
+        selector.found.add(in_doubt(selector.graph, "`checkpoint`", node.span, selector.ordered(doubtful), doubtful))
+    elif len(modules) < len(members):
+        selector.found.add(_no_modules(node, [path for path in members if path not in selector.graph]))
     elif not modules and not selector.is_reported(node):
         selector.found.add(nothing_chosen("`checkpoint`", node.span))
     # An expert that the example call did not route to may run in training.
@@ -42,6 +45,16 @@ def _members(selector: Selector, node: tree.Set) -> tuple[str, ...]:
     if idle:
         selector.found.add(_never_called(node, idle))
     return modules
+
+
+def _no_modules(node: tree.Set, paths: Sequence[str]) -> Diagnostic:
+    return Diagnostic(
+        "E0306",
+        f"`checkpoint` names {counted(len(paths), 'parameter')}, and only modules run",
+        node.span,
+        label=f"selects {some(paths)}",
+        helps=("name the blocks whose activations are to be recomputed with `path(...)`",),
+    )
 
 
 def _never_called(node: tree.Set, paths: Sequence[str]) -> Diagnostic:

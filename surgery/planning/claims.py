@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from surgery.diagnostics import Diagnostic, Span
+from surgery.graph import Graph
 from surgery.language import tree
 from surgery.planning.counts import check_expect
 from surgery.planning.evidence import notes_by_evidence
 from surgery.planning.plan import Exclusion
 from surgery.planning.select import Selector
 from surgery.planning.selection import Selection, union
-from surgery.planning.words import counted, selector_text, some
+from surgery.planning.words import quantity, selector_text, shown, some
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a target or a `train` wants to touch: module paths in the order of the model.
+    """What a target or a `train` wants to touch: modules and, of a target, parameters, in the order of the model.
 
-    Of a `train`, `modules` are those chosen and all that lies inside them.
+    Of a `train`, `paths` are the modules chosen and all that lie inside them.
     """
 
     statement: tree.Target | tree.Train
-    modules: tuple[str, ...]
+    paths: tuple[str, ...]
     excluded: tuple[Exclusion, ...] = ()
 
     @property
@@ -44,10 +44,10 @@ class Claim:
     def span(self) -> Span:
         return self.statement.select.span
 
-    def narrowed(self, modules: Iterable[str]) -> Claim:
-        """The same claim on fewer modules."""
-        kept = frozenset(modules)
-        return Claim(self.statement, tuple(path for path in self.modules if path in kept), self.excluded)
+    def narrowed(self, paths: Iterable[str]) -> Claim:
+        """The same claim on less."""
+        kept = frozenset(paths)
+        return Claim(self.statement, tuple(path for path in self.paths if path in kept), self.excluded)
 
 
 def is_on(selector: Selector, statement: tree.Target | tree.Train) -> bool:
@@ -56,7 +56,7 @@ def is_on(selector: Selector, statement: tree.Target | tree.Train) -> bool:
 
 
 def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[tree.Exclude]) -> Claim:
-    """The modules a target adapts: its `select`, less its `except`s, less every `exclude`."""
+    """What a target adapts: its `select`, less its `except`s, less every `exclude`."""
     chosen = selector(target.select, strict=True)
     left = chosen
     excluded: dict[str, Exclusion] = {}
@@ -65,8 +65,8 @@ def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[
     for node, because in takers:
         taken = selector(node)
         if around := _only_around(selector, chosen, taken):
-            selector.found.add(_idle(target, node, around))
-        for path in selector.ordered(left.yes & taken.yes):
+            selector.found.add(_idle(selector, target, node, around))
+        for path in selector.ordered(left.members & taken.yes):
             excluded[path] = Exclusion(
                 path=path,
                 because=because,
@@ -75,26 +75,37 @@ def claim_of_target(selector: Selector, target: tree.Target, excludes: Iterable[
                 target=target.name.name,
             )
         left = left - taken
-    claim = Claim(target, selector.ordered(left.yes), tuple(excluded[path] for path in selector.ordered(excluded)))
-    _check_choice(selector, claim, chosen, left.maybe)
+    taken_off = tuple(excluded[path] for path in selector.ordered(excluded))
+    claim = Claim(target, selector.ordered(left.members), taken_off)
+    _check_choice(selector, claim, chosen, left.doubtful)
     return claim
 
 
 def _only_around(selector: Selector, chosen: Selection, taken: Selection) -> tuple[str, ...]:
-    """The modules of an exclusion that contain chosen ones, where it takes no chosen one itself."""
-    if chosen.possible & taken.possible:
+    """What of an exclusion contains, or is a parameter of, what is chosen, where it takes nothing chosen itself."""
+    if (chosen.members | chosen.doubtful.keys()) & taken.possible:
         return ()
-    return selector.ordered(taken.yes & selector.tree.containing(chosen.yes))
+    around = taken.members & selector.tree.containing(chosen.members)
+    held = {path for path in taken.members if path not in selector.graph and _holder(path) in chosen.members}
+    return selector.ordered(around | held)
 
 
-def _idle(target: tree.Target, node: tree.Set, around: tuple[str, ...]) -> Diagnostic:
+def _holder(parameter: str) -> str:
+    return parameter.rpartition(".")[0]
+
+
+def _idle(selector: Selector, target: tree.Target, node: tree.Set, around: tuple[str, ...]) -> Diagnostic:
     text = selector_text(node)
+    if around[0] in selector.graph:
+        why, help = "modules that contain some of its", f"write `inside({text})` to take what is inside of them"
+    else:
+        why, help = "parameters of its modules", "take the modules that hold them"
     return Diagnostic(
         "W0905",
-        f"`{text}` takes no module from target `{target.name.name}`, though it has modules that contain some of its",
+        f"`{text}` takes nothing from target `{target.name.name}`, though it has {why}",
         node.span,
         label=f"has {some(around)}",
-        helps=(f"write `inside({text})` to take what is inside of them, or remove it",),
+        helps=(f"{help}, or remove it",),
     )
 
 
@@ -103,17 +114,37 @@ def claim_of_train(selector: Selector, train: tree.Train) -> Claim:
     chosen = selector(train.select, strict=True)
     taken = union(selector(node) for node in train.except_)
     left = _with_inside(selector, chosen) - _with_inside(selector, taken)
-    claim = Claim(train, selector.ordered(left.yes))
-    named = Claim(train, selector.ordered(chosen.yes - taken.yes))
-    _check_choice(selector, named, chosen, left.maybe)
-    if named.modules and not any(selector.graph[path].parameters for path in claim.modules):
+    _check_whole_modules(selector, train, chosen, taken)
+    claim = Claim(train, selector.ordered(path for path in left.members if path in selector.graph))
+    named = Claim(train, selector.ordered(chosen.members - taken.yes))
+    _check_choice(selector, named, chosen, left.doubtful)
+    if named.paths and not any(selector.graph[path].parameters for path in claim.paths):
         selector.found.add(_nothing_to_train(named))
     return claim
 
 
+def _check_whole_modules(selector: Selector, train: tree.Train, chosen: Selection, taken: Selection) -> None:
+    """E0406 where a `train` selects parameters, or takes some out of the modules it trains."""
+    graph = selector.graph
+    named = [path for path in chosen.members - taken.yes if path not in graph]
+    kept = [path for path in taken.members - chosen.members if path not in graph and _holder(path) in chosen.yes]
+    if paths := selector.ordered([*named, *kept]):
+        what = "trains" if named else "leaves out"
+        holder = shown(graph.holder(paths[0]).path)
+        selector.found.add(
+            Diagnostic(
+                "E0406",
+                f"`train` {what} {quantity(graph, paths)}, and PEFT trains and saves whole modules",
+                train.select.span,
+                label=f"{what} {some(paths)}",
+                helps=(f"decide on the module that holds it, {holder}, as in `path(...)`",),
+            )
+        )
+
+
 def _with_inside(selector: Selector, chosen: Selection) -> Selection:
-    yes = chosen.yes | selector.tree.inside(chosen.yes)
-    maybe = {path: why for top, why in chosen.maybe.items() for path in (top, *selector.tree.inside([top]))}
+    yes = chosen.members | selector.tree.inside(chosen.members)
+    maybe = {path: why for top, why in chosen.doubtful.items() for path in (top, *selector.tree.inside([top]))}
     return Selection(yes, {path: why for path, why in maybe.items() if path not in yes})
 
 
@@ -121,29 +152,31 @@ def _check_choice(selector: Selector, claim: Claim, chosen: Selection, maybe: Ma
     """E0201 if nothing is chosen, E0205 if that is not known, E0203 if it is not what the author expected."""
     expect = claim.statement.expect
     if maybe:
-        selector.found.add(in_doubt(claim.subject, claim.span, selector.ordered(maybe), maybe))
+        selector.found.add(in_doubt(selector.graph, claim.subject, claim.span, selector.ordered(maybe), maybe))
     elif selector.is_reported(claim.statement.select):
         return  # a part that matches nothing was reported: what follows from it is no news
     elif not chosen.possible:
         selector.found.add(nothing_chosen(claim.subject, claim.span))
     elif expect:
         of = (claim.statement.select, *claim.statement.except_)
-        check_expect(selector, expect, claim.modules, claim.subject, of, _taken(claim))
-    elif not claim.modules:
-        selector.found.add(_all_taken(claim))
+        check_expect(selector, expect, claim.paths, claim.subject, of, _taken(selector.graph, claim))
+    elif not claim.paths:
+        selector.found.add(_all_taken(selector.graph, claim))
 
 
-def _taken(claim: Claim) -> tuple[str, ...]:
+def _taken(graph: Graph, claim: Claim) -> tuple[str, ...]:
     """What exclusions took from a claim, each with its place."""
-    per_exclusion = Counter(f"`{taken.selector}` at {taken.place}" for taken in claim.excluded)
-    return tuple(f"{exclusion} took {counted(count, 'module')}" for exclusion, count in per_exclusion.items())
+    per_exclusion: dict[str, list[str]] = {}
+    for taken in claim.excluded:
+        per_exclusion.setdefault(f"`{taken.selector}` at {taken.place}", []).append(taken.path)
+    return tuple(f"{exclusion} took {quantity(graph, paths)}" for exclusion, paths in per_exclusion.items())
 
 
 def nothing_chosen(subject: str, span: Span) -> Diagnostic:
     """E0201 for a set that is empty though none of its parts is."""
     return Diagnostic(
         "E0201",
-        f"{subject} selects no module",
+        f"{subject} selects nothing",
         span,
         label="each part matches something, but nothing matches all of them",
         helps=("loosen one of the parts; `surgery facts` lists modules with their classes and roles",),
@@ -155,29 +188,29 @@ def _nothing_to_train(claim: Claim) -> Diagnostic:
         "E0201",
         "`train` selects no parameter",
         claim.span,
-        label=f"{some(claim.modules)} {'has' if len(claim.modules) == 1 else 'have'} none",
+        label=f"{some(claim.paths)} {'has' if len(claim.paths) == 1 else 'have'} none",
         helps=("select the modules that hold the parameters; `surgery explain F.surg MODULE` lists them",),
     )
 
 
-def _all_taken(claim: Claim) -> Diagnostic:
+def _all_taken(graph: Graph, claim: Claim) -> Diagnostic:
     return Diagnostic(
         "E0201",
-        f"{claim.subject} has no module left: exclusions take all that it selects",
+        f"{claim.subject} has nothing left: exclusions take all that it selects",
         claim.span,
-        notes=_taken(claim),
+        notes=_taken(graph, claim),
         helps=("write `expect 0` if that is meant, or remove the target",),
     )
 
 
-def in_doubt(subject: str, span: Span, paths: tuple[str, ...], why: Mapping[str, str]) -> Diagnostic:
-    """E0205 for modules of which it is not known whether they are in a set."""
-    first = paths[0]
+def in_doubt(graph: Graph, subject: str, span: Span, paths: tuple[str, ...], why: Mapping[str, str]) -> Diagnostic:
+    """E0205 for what may be in a set, where that is not known."""
+    first = f'{"path" if paths[0] in graph else "param"}("{paths[0]}")'
     return Diagnostic(
         "E0205",
-        f"it is not known whether {subject} takes {counted(len(paths), 'module')}",
+        f"it is not known whether {subject} takes {quantity(graph, paths)}",
         span,
         label=f"may select {some(paths)}",
         notes=notes_by_evidence(paths, why.__getitem__),
-        helps=(f'take it out, as in `- path("{first}")`, or vouch for the fact with `assume`',),
+        helps=(f"take it out, as in `- {first}`, or vouch for the fact with `assume`",),
     )

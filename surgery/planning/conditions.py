@@ -20,13 +20,16 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 
 
-def holds(spec: LoadedSpec, condition: tree.Expression, module: Module) -> bool:
-    """Whether a condition is true of a module.
+def numbers(module: Module) -> dict[str, int]:
+    """What `where` can ask of a module: the count of its own parameters, `out_features` and the like."""
+    return {**module.numbers, "parameters": sum(parameter.numel for parameter in module.parameters)}
 
-    `parameters` is the count of the module's own parameters, `out_features` and the like are its attributes.
-    A comparison with a number that the module lacks is neither true nor false, and so is its `not`.
+
+def holds(spec: LoadedSpec, condition: tree.Expression, own: Mapping[str, int]) -> bool:
+    """Whether a condition is true of what has these numbers.
+
+    A comparison with a number that it lacks is neither true nor false, and so is its `not`.
     """
-    own = {**module.numbers, "parameters": sum(parameter.numel for parameter in module.parameters)}
     return _holds(spec, condition, own) is True
 
 

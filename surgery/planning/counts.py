@@ -11,18 +11,18 @@ from surgery.language import tree
 from surgery.planning import facts
 from surgery.planning.conditions import COMPARE
 from surgery.planning.select import Selector
-from surgery.planning.words import counted
+from surgery.planning.words import counted, quantity
 
 
 def check_expect(
     selector: Selector,
     expect: tree.Expect,
-    modules: Sequence[str],
+    paths: Sequence[str],
     subject: str,
     of: Sequence[tree.Set],
     notes: Sequence[str] = (),
 ) -> None:
-    """E0203 if the count of `modules` is not what `expect` says; `notes` add to it.
+    """E0203 if the count of `paths` is not what `expect` says; `notes` add to it.
 
     `of` holds the set that is counted, then those taken from it. Where a part of them matches nothing, and that is
     reported, the count is no news.
@@ -35,7 +35,7 @@ def check_expect(
         return
     if any(selector.is_reported(node) for node in (*of, expect)):
         return
-    actual = len(modules)
+    actual = len(paths)
     fits = low <= actual <= high if high is not None else COMPARE[expect.operator](actual, low)
     if fits:
         return
@@ -43,19 +43,19 @@ def check_expect(
     selector.found.add(
         Diagnostic(
             "E0203",
-            f"{subject} has {counted(actual, 'module')}, not the {wanted} expected",
+            f"{subject} has {quantity(selector.graph, paths)}, not the {wanted} expected",
             expect.span,
             label=f"expects {wanted}",
             labels=(Label(of[0].span, f"has {actual:,}"),),
-            notes=(*coverage(selector.graph, modules), *notes),
+            notes=(*coverage(selector.graph, paths), *notes),
             helps=(f"look at the modules with `surgery explain`; if they are right, write `expect {actual}`",),
         )
     )
 
 
-def coverage(graph: Graph, modules: Sequence[str]) -> tuple[str, ...]:
-    """Where `modules` lie unevenly in a family of blocks: how many of them each block has."""
-    per_block = Counter((block.family, block.index) for path in modules if (block := graph[path].block))
+def coverage(graph: Graph, paths: Sequence[str]) -> tuple[str, ...]:
+    """Where modules or parameters lie unevenly in a family of blocks: how many of them each block has."""
+    per_block = Counter((b.family, b.index) for path in paths if (b := graph.holder(path).block))
     sizes = facts.family_sizes(graph, dict.fromkeys(family for family, _ in per_block))
     notes = []
     for family, size in sizes.items():

@@ -1,10 +1,10 @@
-"""Sets that a single fact of a module decides: its class, role, initial values, storage, reach."""
+"""Sets that a single fact of a module decides, or of a parameter: class, role, initial values, storage, reach."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from surgery.graph import Fact, Graph, Module
+from surgery.graph import NO, Fact, Graph, Module, Parameter
 from surgery.planning.selection import Selection
 
 
@@ -57,9 +57,72 @@ def with_fact(graph: Graph, fact: str) -> Selection:
     return Selection(yes, {p: f"{fact}: {a.evidence}" for p, a in answers.items() if a.answer == "unknown"})
 
 
+def of_parameters(graph: Graph, paths: Iterable[str], fact: tuple[str, str], modules: Selection) -> Selection:
+    """Those of these parameters that a fact is true of, by their full paths; all are implied.
+
+    A role, initial values and tied storage are a parameter's own, for everything else it is as the module that
+    holds it: one of `modules`, or not.
+    """
+    yes, maybe = set(), {}
+    for path in paths:
+        holder = graph.holder(path)
+        parameter = holder.parameter(path.rpartition(".")[2])
+        assert parameter is not None
+        sort, word = fact
+        if sort == "role":
+            answer = _has_role(holder, parameter, word)
+        elif sort == "init":
+            answer = _starts_as(parameter, word)
+        elif sort == "tied":
+            answer = Fact("yes" if shares_storage(graph, holder, parameter) else "no")
+        else:
+            answer = as_held(modules, holder.path)
+        if answer.answer == "yes":
+            yes.add(path)
+        elif answer.answer == "unknown":
+            maybe[path] = answer.evidence
+    return Selection(frozenset(yes), maybe, frozenset(yes | maybe.keys()))
+
+
+def as_held(modules: Selection, holder: str) -> Fact:
+    """Whether a module is in a set, as a fact."""
+    if holder in modules.yes:
+        return Fact("yes")
+    return Fact("unknown", modules.maybe[holder]) if holder in modules.maybe else NO
+
+
+def roles_of(holder: Module, parameter: Parameter) -> dict[str, str]:
+    """The roles that one parameter of a module is known to have, with the evidence."""
+    return {role: why for role, why in holder.roles.items() if _has_role(holder, parameter, role).answer == "yes"}
+
+
+def _has_role(holder: Module, parameter: Parameter, role: str) -> Fact:
+    if role in holder.unknown_roles:
+        return Fact("unknown", f"role {role}: {holder.unknown_roles[role]}")
+    if role not in holder.roles:
+        return NO
+    if role in holder.role_parameters:
+        return Fact("yes" if parameter.name in holder.role_parameters[role] else "no")
+    if len(holder.weights) > 1:
+        return Fact("unknown", f"role {role}: it is not known which parameters of {holder.path} have it")
+    return Fact("yes")
+
+
+def _starts_as(parameter: Parameter, value: str) -> Fact:
+    if parameter.init.value == "unknown":
+        return Fact("unknown", f"init {value}: it is not known how {parameter.name} started")
+    return Fact("yes" if parameter.init.value == value else "no")
+
+
+def shares_storage(graph: Graph, holder: Module, parameter: Parameter) -> bool:
+    """Whether a parameter is tied to another, or its module stands at a second place (no module of the graph)."""
+    at_two_places = any(path not in graph for path in holder.tied)
+    return at_two_places or graph.holders_of_storage[parameter.storage] > 1
+
+
 def in_blocks(graph: Graph, members: Iterable[str], slices: Iterable[slice]) -> frozenset[str]:
     """The members whose block index the slices take. Each family of blocks is sliced by itself."""
-    found = {path: block for path in members if (block := graph[path].block)}
+    found = {path: block for path in members if (block := graph.holder(path).block)}
     sizes = family_sizes(graph, {block.family for block in found.values()})
     chosen = {(family, index) for part in slices for family, size in sizes.items() for index in range(size)[part]}
     return frozenset(path for path, block in found.items() if (block.family, block.index) in chosen)

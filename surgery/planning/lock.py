@@ -21,6 +21,7 @@ class LockedSite(Record):
     """A site less what only explains it: its place in the spec, and its roles."""
 
     path: str
+    parameter: str = ""
     kind: str
     shape: list[int]
     target: str
@@ -29,6 +30,11 @@ class LockedSite(Record):
     scale: float
     added: int
     adapter: str
+
+    @property
+    def full_path(self) -> str:
+        """The path of what is adapted: that of the module, or of the parameter."""
+        return f"{self.path}.{self.parameter}" if self.parameter else self.path
 
 
 class LockedProtection(Record):
@@ -93,11 +99,18 @@ def lock_text(lock: Lock) -> str:
         if name in ("never", "assumed"):
             text = _lines((_record_text(item) for item in value), 2)
         elif isinstance(value, list):
-            text = _lines((_line(item) for item in value), 2)
+            text = _lines((_line(_said(item)) for item in value), 2)
         else:
             text = _line(value)
         parts.append(f"  {json.dumps(name)}: {text}")
     return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _said(item: Any) -> Any:
+    """A site without the name of a parameter, where a whole module is adapted."""
+    if isinstance(item, dict) and item.get("parameter") == "":
+        return {name: value for name, value in item.items() if name != "parameter"}
+    return item
 
 
 def _record_text(record: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Which modules of a tree a glob matches, and what to say when it matches none.
+"""Which modules or parameters of a tree a glob matches, and what to say when it matches none.
 
 A glob is walked through the module tree, not run as a regular expression over paths: slices need to know a
 module's numbered children, and a walk stays linear in the modules that the glob reaches.
@@ -13,6 +13,8 @@ from functools import cached_property
 from surgery.diagnostics import Diagnostic
 from surgery.graph import Graph
 from surgery.language.globs import Alternatives, AnyDepth, Glob, Literal, Segment, Slice, Wildcard, join
+from surgery.language.nearest import listed
+from surgery.planning.words import shown
 
 Segments = tuple[Segment, ...]
 Places = frozenset[str]
@@ -23,11 +25,17 @@ _ROOT: Places = frozenset([""])
 class ModuleTree:
     """The module tree of a graph, indexed for walking."""
 
+    noun = "module"
+
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._children: dict[str, dict[str, str]] = {
             path: {child.rpartition(".")[2]: child for child in children} for path, children in graph.children.items()
         }
+
+    def chosen(self, places: Places) -> Places:
+        """Those places that a glob can select: all modules but the model itself, which has no path."""
+        return places - _ROOT
 
     def children(self, path: str) -> dict[str, str]:
         """The paths of a module's direct children by their names, in order."""
@@ -66,16 +74,15 @@ class ModuleTree:
         return frozenset(name for children in self._children.values() for name in children)
 
     def match(self, glob: Glob) -> frozenset[str]:
-        """The modules whose path the glob matches. The model itself, which has no path, is never one of them."""
-        return self._walk(_ROOT, glob.segments) - _ROOT
+        """What the glob selects."""
+        return self.chosen(self._walk(_ROOT, glob.segments))
 
     def complaints(self, glob: Glob, matched: frozenset[str]) -> Iterator[Diagnostic]:
         """E0201 if the glob `matched` nothing, else E0202 for each of its alternatives that matches nothing."""
         if not matched:
             helps = self._suggestion(glob.segments)
-            yield Diagnostic(
-                "E0201", f'no module matches "{glob.text}"', glob.span, label="matches nothing", helps=helps
-            )
+            message = f'no {self.noun} matches "{glob.text}"'
+            yield Diagnostic("E0201", message, glob.span, label="matches nothing", helps=helps)
         else:
             yield from self._idle_alternatives(_ROOT, glob.segments, (), glob)
 
@@ -110,7 +117,7 @@ class ModuleTree:
             if isinstance(segment, Alternatives):
                 rest = segments[at + 1 :] + after
                 for option, span in zip(segment.options, segment.spans, strict=True):
-                    if self._walk(places, option + rest) - _ROOT:
+                    if self.chosen(self._walk(places, option + rest)):
                         yield from self._idle_alternatives(places, option, rest, glob)
                     else:
                         yield Diagnostic(
@@ -127,8 +134,8 @@ class ModuleTree:
         at = 0
         while at < len(segments) and (reached := self._step(places, segments[at])):
             places, at = reached, at + 1
-        if at == len(segments):  # only the model itself matches
-            return ('select the modules by their names: "*" stands for those at the top',)
+        if at == len(segments):
+            return (self._cannot_choose(places),)
         failing = segments[at]
         if isinstance(failing, Alternatives):
             return self._suggestion(failing.options[0], places)
@@ -137,7 +144,7 @@ class ModuleTree:
         here = frozenset(name for place in places for name in self.children(place))
         for names in (here, self.names):
             for name in get_close_matches(str(failing).strip("*"), sorted(names), n=3, cutoff=0.5):
-                if found := self._walk(places, (Literal(name), *segments[at + 1 :])):
+                if found := self.chosen(self._walk(places, (Literal(name), *segments[at + 1 :]))):
                     return (f"did you mean `{name}`, as in {self._first(found)}?",)
         nearest = get_close_matches(str(failing).strip("*"), sorted(here or self.names), n=3, cutoff=0.0)
         return (f"the nearest names there are {', '.join(f'`{name}`' for name in nearest)}",) if nearest else ()
@@ -149,5 +156,37 @@ class ModuleTree:
             return "no module there has numbered children"
         return f"`{place}` has {most} numbered children, 0 to {most - 1}"
 
+    def _cannot_choose(self, places: Places) -> str:
+        """What to say where a glob leads to places that it cannot select."""
+        return 'select the modules by their names: "*" stands for those at the top'
+
     def _first(self, paths: Places) -> str:
         return next(path for path in self.graph if path in paths)
+
+
+class ParameterTree(ModuleTree):
+    """The same tree with the parameters of every module among its children: `param("**.experts.down_proj")`."""
+
+    noun = "parameter"
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._parameters: dict[str, None] = {}
+        for path, module in graph.modules.items():
+            own = {p.name: f"{path}.{p.name}" if path else p.name for p in module.parameters}
+            self._parameters.update(dict.fromkeys(own.values()))
+            self._children[path] = {**own, **self._children[path]}
+
+    def chosen(self, places: Places) -> Places:
+        """The parameters among these places."""
+        return frozenset(path for path in places if path in self._parameters)
+
+    def _cannot_choose(self, places: Places) -> str:
+        place = min(places, key=len)
+        names = [path.rpartition(".")[2] for path in self.chosen(frozenset(self.children(place).values()))]
+        if not names:
+            return f"`{shown(place)}` is a module, and holds no parameter itself: `**` stands for any depth"
+        return f"`{shown(place)}` is a module; its parameters are {listed(sorted(names))}"
+
+    def _first(self, paths: Places) -> str:
+        return next(path for path in self._parameters if path in paths)

@@ -21,14 +21,16 @@ class Record(BaseModel):
 
 
 class Site(Record):
-    """One module that gets an adapter.
+    """One module that gets an adapter, or one of its parameters.
 
-    `shape` is its weight's, `scale` the factor on the adapter's product, `added` the parameters it gains,
-    `adapter` the named PEFT adapter it belongs to, `place` the line of the target that chose it,
-    `roles` what the graph knows of it (role to evidence).
+    `parameter` is the name of the parameter within the module at `path`; empty where the module itself is adapted.
+    `kind` is the module's class, `shape` that of its weight or of the parameter, `scale` the factor on the adapter's
+    product, `added` the parameters it gains, `adapter` the named PEFT adapter it belongs to, `place` the line of the
+    target that chose it, `roles` what the graph knows of it (role to evidence).
     """
 
     path: str
+    parameter: str = ""
     kind: str
     shape: list[int]
     target: str
@@ -39,6 +41,11 @@ class Site(Record):
     added: int
     adapter: str
     roles: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def full_path(self) -> str:
+        """The path of what is adapted: that of the module, or of the parameter."""
+        return f"{self.path}.{self.parameter}" if self.parameter else self.path
 
 
 class Adapter(Record):
@@ -66,7 +73,7 @@ class Protection(Record):
 
 
 class Exclusion(Record):
-    """A module that a target selected and an `exclude` or `except` took away."""
+    """A module or parameter that a target selected and an `exclude` or `except` took away."""
 
     path: str
     because: str

@@ -98,7 +98,7 @@ def _resolve(spec: LoadedSpec, graph: Graph, found: Diagnostics) -> _Parts:
     _check(selector, guards, claims)
     _lint(spec, claims, found)
     sites, adapters = build_sites(spec, graph, claims.targets, found)
-    touched = {path for claim in claims.trains for path in claim.modules if graph[path].parameters}
+    touched = {path for claim in claims.trains for path in claim.paths if graph[path].parameters}
     trained = selector.ordered(touched)
     check_gradient(graph, claims.targets, found)
     return _Parts(
@@ -117,21 +117,23 @@ def _resolve(spec: LoadedSpec, graph: Graph, found: Diagnostics) -> _Parts:
 def _check_lets(selector: Selector) -> None:
     """Every `let` is resolved, used or not, so that a typo in it shows and its `expect` is held."""
     for let in selector.spec.tree.lets:
-        modules = selector.ordered(selector(let.value).yes)
+        paths = selector.ordered(selector(let.value).members)
         if let.expect:
-            check_expect(selector, let.expect, modules, f"set `{let.name.name}`", [let.value])
+            check_expect(selector, let.expect, paths, f"set `{let.name.name}`", [let.value])
 
 
 def _collect(selector: Selector) -> Claims:
     spec = selector.spec.tree
     for exclude in spec.excludes:
-        modules = selector.ordered(selector(exclude.value).yes)
+        paths = selector.ordered(selector(exclude.value).members)
         if exclude.expect:
-            check_expect(selector, exclude.expect, modules, "`exclude`", [exclude.value])
+            check_expect(selector, exclude.expect, paths, "`exclude`", [exclude.value])
     is_on_ = {id(target): _holds(selector, target) for target in spec.targets}
     on = [target for target in spec.targets if is_on_[id(target)]]
     return Claims(
-        targets=settle([claim_of_target(selector, target, spec.excludes) for target in on], selector.found),
+        targets=settle(
+            selector.graph, [claim_of_target(selector, target, spec.excludes) for target in on], selector.found
+        ),
         trains=[claim_of_train(selector, train) for train in spec.trains if _holds(selector, train)],
         off=[target for target in spec.targets if not is_on_[id(target)]],
     )
@@ -148,7 +150,7 @@ def _holds(selector: Selector, statement: tree.Target | tree.Train) -> bool:
 def _check(selector: Selector, guards: Sequence[Guard], claims: Claims) -> None:
     everything = [*claims.targets, *claims.trains]
     check_protection(selector, guards, everything)
-    check_trained(claims.targets, claims.trains, selector.tree, selector.found)
+    check_trained(selector.graph, claims.targets, claims.trains, selector.tree, selector.found)
     check_tied(selector.graph, everything, selector.found)
     check_reach(selector.graph, claims.targets, selector.found)
     check_trains_run(selector.graph, claims.trains, selector.found)
@@ -158,14 +160,14 @@ def _lint(spec: LoadedSpec, claims: Claims, found: Diagnostics) -> None:
     """W0901 for targets that nothing counts, W0907 if no target is on."""
     has_lock = spec.lock_path.exists()
     for claim in claims.targets:
-        if claim.modules and claim.statement.expect is None and not has_lock:
+        if claim.paths and claim.statement.expect is None and not has_lock:
             found.add(
                 Diagnostic(
                     "W0901",
                     f"{claim.subject} has no `expect`, and no lock counts its modules yet",
                     claim.span,
-                    label=f"selects {len(claim.modules):,} today",
-                    helps=(f"add `expect {len(claim.modules)}`, or accept the plan with `surgery lock`",),
+                    label=f"selects {len(claim.paths):,} today",
+                    helps=(f"add `expect {len(claim.paths)}`, or accept the plan with `surgery lock`",),
                 )
             )
     if claims.off and not claims.targets:
@@ -187,7 +189,7 @@ def _assumption(selector: Selector, assume: tree.Assume) -> Assumption:
         fact=" ".join(assume.fact.span.text.split()),
         because=assume.because.value if assume.because else "",
         place=assume.span.place,
-        covers=list(selector.ordered(covers & selector(assume.value).yes)),
+        covers=list(selector.ordered(covers & selector(assume.value).members)),
     )
 
 

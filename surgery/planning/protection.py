@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from surgery.diagnostics import Diagnostic, Label
-from surgery.graph import Graph
+from surgery.graph import Graph, Module, is_inside
 from surgery.language import tree
 from surgery.planning.claims import Claim
 from surgery.planning.counts import check_expect
 from surgery.planning.evidence import by_evidence, evidence_in
 from surgery.planning.plan import Protection
 from surgery.planning.select import Selector
-from surgery.planning.words import counted, selector_text, shown, some
+from surgery.planning.selection import Selection
+from surgery.planning.words import quantity, selector_text, shown, some
 
 _MOST_NAMED = 64
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A resolved `never`: the modules it covers, those it may cover, and the evidence for each that it covers."""
+    """A resolved `never`: what it covers, what it may cover, and the evidence for each that it covers.
+
+    `held` are parameters that it covers because of the modules that hold them.
+    """
 
     never: tree.Never
     covers: tuple[str, ...]
     maybe: Mapping[str, str]
     evidence: Mapping[str, str]
+    held: frozenset[str] = frozenset()
 
     @property
     def selector(self) -> str:
@@ -48,18 +53,24 @@ def resolve_guard(selector: Selector, never: tree.Never) -> Guard:
     inside it: taken by the letter the protection would protect nothing.
     """
     chosen = selector(never.value)
-    yes, maybe = chosen.yes, dict(chosen.maybe)
     lets = {let.name.name: let.value for let in selector.spec.tree.lets}
     if _is_by_name(never.value, lets):
-        yes |= selector.tree.inside(path for path in yes if not selector.graph[path].parameters)
-        maybe = {path: why for path, why in maybe.items() if path not in yes}
-    covers = selector.ordered(yes)
+        hollow = [path for path in chosen.members if not selector.graph[path].parameters]
+        chosen |= selector.with_held(Selection(selector.tree.inside(hollow)))
+    covers = selector.ordered(chosen.members)
     if not chosen.possible and never.expect is None and not selector.is_reported(never.value):
         selector.found.add(_idle(never))
     if never.expect:
         check_expect(selector, never.expect, covers, f"protection `{selector_text(never.value)}`", [never.value])
-    evidence = {path: text for path in covers if (text := evidence_in(never.value, selector.graph[path], lets))}
-    return Guard(never, covers, maybe, evidence)
+    graph = selector.graph
+    evidence = {path: text for path in covers if (text := evidence_in(never.value, _described(graph, path), lets))}
+    return Guard(never, covers, chosen.maybe, evidence, chosen.yes & chosen.implied)
+
+
+def _described(graph: Graph, path: str) -> Module:
+    """The module at a path, or, of a parameter, the one that holds it with this parameter alone."""
+    parameter = graph.parameter(path)
+    return replace(graph.holder(path), parameters=(parameter,)) if parameter else graph[path]
 
 
 def _is_by_name(node: tree.Set, lets: Mapping[str, tree.Set]) -> bool:
@@ -80,44 +91,70 @@ def _idle(never: tree.Never) -> Diagnostic:
 
 def check_protection(selector: Selector, guards: Iterable[Guard], claims: Iterable[Claim]) -> None:
     """No claim touches what a guard covers (E0301, E0307), nor, without an `assume`, what it may cover (E0304)."""
-    claims = list(claims)
-    storages = _storages(selector.graph)
+    claims, graph = list(claims), selector.graph
+    storages = _Storages(graph, selector.parameters)
     for guard in guards:
-        covers = frozenset(guard.covers)
-        around = selector.tree.containing(covers)
-        held = {storage for path in covers for storage in storages[path]}
+        covers = guard.held.union(guard.covers)
+        around = selector.tree.containing(guard.covers)
+        holders = {graph.holder(path).path for path in guard.covers if path not in graph}
+        held = {storage for path in covers for storage in storages(path, guard.held)}
         for claim in claims:
-            is_target = isinstance(claim.statement, tree.Target)
-            direct = [path for path in claim.modules if path in covers]
-            outer = [path for path in claim.modules if path in around and path not in covers] if is_target else []
-            rest = [path for path in claim.modules if path not in covers and not held.isdisjoint(storages[path])]
-            doubtful = [path for path in claim.modules if path in guard.maybe]
+            outside = around if isinstance(claim.statement, tree.Target) else holders
+            direct = [path for path in claim.paths if path in covers]
+            outer = [path for path in claim.paths if path in outside and path not in covers]
+            rest = [path for path in claim.paths if path not in covers and not held.isdisjoint(storages(path))]
+            rest = [path for path in rest if path not in outer]
+            doubtful = [path for path in claim.paths if path in guard.maybe]
             if direct:
-                selector.found.add(_touched(guard, claim, direct))
+                selector.found.add(_touched(graph, guard, claim, direct))
             if outer:
-                selector.found.add(_contained(guard, claim, outer))
+                selector.found.add(_contained(graph, guard, claim, outer))
             if rest:
-                selector.found.add(_shared(selector.graph, guard, claim, rest))
+                selector.found.add(_shared(graph, guard, claim, rest))
             if doubtful:
-                selector.found.add(_unknown(guard, claim, doubtful))
+                selector.found.add(_unknown(graph, guard, claim, doubtful))
 
 
-def _storages(graph: Graph) -> dict[str, frozenset[int]]:
-    return {path: frozenset(p.storage for p in module.parameters) for path, module in graph.modules.items()}
+class _Storages:
+    """The storages of a module's parameters, or of a parameter, by path."""
+
+    def __init__(self, graph: Graph, parameters: frozenset[str]) -> None:
+        self._of_modules = {
+            path: frozenset(p.storage for p in module.parameters) for path, module in graph.modules.items()
+        }
+        self._of_parameters = {path: p.storage for path in parameters if (p := graph.parameter(path))}
+        self._apart: dict[str, dict[str, int]] = {}
+        for path, storage in self._of_parameters.items():
+            self._apart.setdefault(graph.holder(path).path, {})[path] = storage
+
+    def __call__(self, path: str, held: frozenset[str] | None = None) -> frozenset[int]:
+        """With `held`, a module's parameters that the spec speaks of by themselves count only if they are in it."""
+        if path in self._of_parameters:
+            return frozenset([self._of_parameters[path]])
+        own = self._of_modules[path]
+        if held is None or path not in self._apart:
+            return own
+        return own - {storage for parameter, storage in self._apart[path].items() if parameter not in held}
 
 
 def _diagnostic(
-    code: str, message: str, guard: Guard, claim: Claim, modules: Sequence[str], notes: tuple[str, ...]
+    code: str,
+    message: str,
+    guard: Guard,
+    claim: Claim,
+    paths: Sequence[str],
+    notes: tuple[str, ...],
+    except_: str,
 ) -> Diagnostic:
     because = f": {guard.never.because.value}" if guard.never.because else ""
     return Diagnostic(
         code,
         message,
         claim.span,
-        label=f"selects {some(modules)}",
+        label=f"selects {some(paths)}",
         labels=(Label(guard.never.value.span, f"protected here{because if not _shows_because(guard) else ''}"),),
         notes=notes,
-        helps=(f"take {'it' if len(modules) == 1 else 'them'} out with `except {guard.selector}`",),
+        helps=(f"take {'it' if len(paths) == 1 else 'them'} out with `except {except_}`",),
     )
 
 
@@ -127,60 +164,52 @@ def _shows_because(guard: Guard) -> bool:
     return because is not None and because.span.line == guard.never.value.span.line
 
 
-def _touched(guard: Guard, claim: Claim, modules: Sequence[str]) -> Diagnostic:
-    message = f"{claim.subject} {claim.verb} {counted(len(modules), 'protected module')}"
-    return _diagnostic("E0301", message, guard, claim, modules, _evidence_notes(guard, modules))
+def _touched(graph: Graph, guard: Guard, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+    message = f"{claim.subject} {claim.verb} {quantity(graph, paths, 'protected ')}"
+    notes = _evidence_notes(graph, guard, paths)
+    return _diagnostic("E0301", message, guard, claim, paths, notes, guard.selector)
 
 
-def _evidence_notes(guard: Guard, modules: Sequence[str]) -> tuple[str, ...]:
-    """One note per evidence, with the modules it speaks of."""
+def _evidence_notes(graph: Graph, guard: Guard, paths: Sequence[str]) -> tuple[str, ...]:
+    """One note per evidence, with what it speaks of."""
     notes = [
-        (f"{evidence}\n" if evidence else "") + f"{counted(len(paths), 'module')}: {', '.join(map(shown, paths))}"
-        for evidence, paths in by_evidence(modules[:_MOST_NAMED], lambda path: guard.evidence.get(path, ""))
+        (f"{evidence}\n" if evidence else "") + f"{quantity(graph, group)}: {', '.join(map(shown, group))}"
+        for evidence, group in by_evidence(paths[:_MOST_NAMED], lambda path: guard.evidence.get(path, ""))
     ]
-    if len(modules) > _MOST_NAMED:
-        notes.append(f"and {len(modules) - _MOST_NAMED:,} more")
+    if len(paths) > _MOST_NAMED:
+        notes.append(f"and {len(paths) - _MOST_NAMED:,} more")
     return tuple(notes)
 
 
-def _contained(guard: Guard, claim: Claim, modules: Sequence[str]) -> Diagnostic:
-    message = f"{claim.subject} {claim.verb} {counted(len(modules), 'module')} with protected modules inside"
-    notes = tuple(
-        f"{shown(path)} contains {some([inner for inner in guard.covers if not path or inner.startswith(path + '.')])}"
-        for path in modules[:8]
-    )
-    return _diagnostic("E0301", message, guard, claim, modules, notes)
+def _contained(graph: Graph, guard: Guard, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+    inside = {path: [inner for inner in guard.covers if is_inside(inner, path)] for path in paths[:8]}
+    what = "modules" if all(inner in graph for found in inside.values() for inner in found) else "parameters"
+    message = f"{claim.subject} {claim.verb} {quantity(graph, paths)} with protected {what} inside"
+    notes = tuple(f"{shown(path)} contains {some(found)}" for path, found in inside.items())
+    return _diagnostic("E0301", message, guard, claim, paths, notes, f"containing({guard.selector})")
 
 
-def _shared(graph: Graph, guard: Guard, claim: Claim, modules: Sequence[str]) -> Diagnostic:
-    message = f"{claim.subject} {claim.verb} {counted(len(modules), 'module')} sharing storage with protected ones"
-    covers = frozenset(guard.covers)
-    notes = tuple(
-        f"{path} shares storage with {', '.join(t for t in graph[path].tied if t in covers) or 'a protected module'}"
-        for path in modules[:8]
-    )
-    found = _diagnostic("E0307", message, guard, claim, modules, notes)
-    first = modules[0]
-    return Diagnostic(
-        found.code,
-        found.message,
-        found.span,
-        label=found.label,
-        labels=found.labels,
-        notes=found.notes,
-        helps=(f'take it out with `except path("{first}")`',),
-    )
+def _shared(graph: Graph, guard: Guard, claim: Claim, paths: Sequence[str]) -> Diagnostic:
+    message = f"{claim.subject} {claim.verb} {quantity(graph, paths)} sharing storage with protected ones"
+    covers = {graph.holder(path).path for path in guard.held.union(guard.covers)}
+
+    def sharing(path: str) -> str:
+        return ", ".join(other for other in graph.holder(path).tied if other in covers) or "a protected module"
+
+    notes = tuple(f"{path} shares storage with {sharing(path)}" for path in paths[:8])
+    first = f'{"path" if paths[0] in graph else "param"}("{paths[0]}")'
+    return _diagnostic("E0307", message, guard, claim, paths, notes, first)
 
 
-def _unknown(guard: Guard, claim: Claim, modules: Sequence[str]) -> Diagnostic:
+def _unknown(graph: Graph, guard: Guard, claim: Claim, paths: Sequence[str]) -> Diagnostic:
     return Diagnostic(
         "E0304",
-        f"it is not known whether `never {guard.selector}` protects {counted(len(modules), 'module')}"
+        f"it is not known whether `never {guard.selector}` protects {quantity(graph, paths)}"
         f" that {claim.subject} {claim.verb}",
         claim.span,
-        label=f"selects {some(modules)}",
+        label=f"selects {some(paths)}",
         labels=(Label(guard.never.value.span, "the protection needs a fact that is unknown"),),
-        notes=tuple(dict.fromkeys(f"{path}: {guard.maybe[path]}" for path in modules[:8])),
+        notes=tuple(dict.fromkeys(f"{path}: {guard.maybe[path]}" for path in paths[:8])),
         helps=(
             f'vouch for the fact with `assume {_fact_text(guard)} = path("...")`, naming the modules it is true of',
             "or capture the graph from the spec's `model`, which sees how each parameter is made",

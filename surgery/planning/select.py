@@ -1,8 +1,9 @@
-"""From the selectors of a spec to sets of modules of a graph."""
+"""From the selectors of a spec to sets of modules and of parameters of a graph."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cached_property
 
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
@@ -13,8 +14,8 @@ from surgery.language.nearest import did_you_mean, listed
 from surgery.language.spec import LoadedSpec
 from surgery.language.walking import walk
 from surgery.planning import facts
-from surgery.planning.conditions import holds
-from surgery.planning.matching import ModuleTree
+from surgery.planning.conditions import holds, numbers
+from surgery.planning.matching import ModuleTree, ParameterTree
 from surgery.planning.selection import Selection, union
 
 Vouchable = tree.Inits | tree.Roles | tree.FactSet
@@ -43,9 +44,10 @@ class Selector:
         self._known.clear()  # what was worked out before all was vouched for
 
     def _vouch(self, assume: tree.Assume) -> None:
-        paths = self(assume.value).yes
+        chosen = self(assume.value)
+        paths = chosen.yes
         keys = fact_keys(assume.fact)
-        denied = self.ordered(paths - union(self._fact(key) for key in keys).possible)
+        denied = self.ordered(chosen.members - union(self._fact(key) for key in keys).possible)
         if denied:
             self.found.add(
                 Diagnostic(
@@ -61,7 +63,7 @@ class Selector:
             self._vouched[key] = self._vouched.get(key, frozenset()) | vouched
 
     def __call__(self, node: tree.Set, *, strict: bool = False) -> Selection:
-        """The modules in a set. `node` is part of the spec's tree, which outlives this object."""
+        """What is in a set. `node` is part of the spec's tree, which outlives this object."""
         key = (id(node), strict)
         if key not in self._known:
             self._known[key] = self._select(node, strict)
@@ -80,25 +82,47 @@ class Selector:
         return any(s.source is part.source and part.start <= s.start < part.end for s in reported for part in spans)
 
     def count(self, node: tree.Set) -> int:
-        """`count(S)`: how many modules are in a set for certain."""
-        return len(self(node).yes)
+        """`count(S)`: how many modules and parameters are in a set for certain."""
+        return len(self(node).members)
 
     def vouched(self, key: FactKey) -> frozenset[str]:
         """What an `assume` says has the fact."""
         return self._vouched.get(key, frozenset())
 
     def ordered(self, paths: Iterable[str]) -> tuple[str, ...]:
-        """Paths in the order of the model's modules."""
+        """Paths in the order of the model's modules, parameters behind the module that holds them."""
         return tuple(sorted(paths, key=self._order.__getitem__))
 
     @cached_property
     def _order(self) -> dict[str, int]:
-        return {path: at for at, path in enumerate(self.graph)}
+        if not self.parameters:
+            return {path: at for at, path in enumerate(self.graph)}
+        order: dict[str, int] = {}
+        for path, module in self.graph.modules.items():
+            for name in (path, *(f"{path}.{p.name}" if path else p.name for p in module.parameters)):
+                order[name] = len(order)
+        return order
+
+    @cached_property
+    def parameters(self) -> frozenset[str]:
+        """The parameters that the spec speaks of: all that one of its `param(...)` matches, by their full paths."""
+        found: set[str] = set()
+        for node in walk(self.spec.tree):
+            for text in node.globs if isinstance(node, tree.Parameters) else ():
+                with suppress(SurgeryError):  # reported where the set is asked for
+                    found |= self._parameter_tree.match(parse_glob(text.value, text.span))
+        return frozenset(found)
+
+    @cached_property
+    def _parameter_tree(self) -> ParameterTree:
+        return ParameterTree(self.graph)
 
     def _select(self, node: tree.Set, strict: bool) -> Selection:
         match node:
             case tree.Paths():
-                return union(self._glob(text) for text in node.globs)
+                return self.with_held(union(self._glob(text, self.tree) for text in node.globs))
+            case tree.Parameters():
+                return union(self._glob(text, self._parameter_tree) for text in node.globs)
             case tree.Kinds():
                 return union(self._kind(word) for word in node.words)
             case tree.Roles() | tree.Inits():
@@ -125,14 +149,20 @@ class Selector:
             return left | right
         return left & right if node.operator == "&" else left - right
 
-    def _glob(self, text: tree.Text) -> Selection:
+    def with_held(self, modules: Selection) -> Selection:
+        """A set of modules with the parameters that belong to it."""
+        if not self.parameters:
+            return modules
+        return modules | facts.of_parameters(self.graph, self.parameters, ("", ""), modules)
+
+    def _glob(self, text: tree.Text, among: ModuleTree) -> Selection:
         try:
             glob = parse_glob(text.value, text.span)
         except SurgeryError as error:
             self.found.extend(error.diagnostics)
             return Selection()
-        matched = self.tree.match(glob)
-        self.found.extend(self.tree.complaints(glob, matched))
+        matched = among.match(glob)
+        self.found.extend(among.complaints(glob, matched))
         return Selection(matched)
 
     def _kind(self, word: tree.Word) -> Selection:
@@ -165,6 +195,8 @@ class Selector:
                 "role": lambda: facts.with_role(self.graph, word),
                 "init": lambda: facts.with_init(self.graph, word),
             }.get(sort, lambda: facts.with_fact(self.graph, sort))()
+            if self.parameters:
+                selection |= facts.of_parameters(self.graph, self.parameters, key, selection)
             if key in self._vouched:
                 selection = selection.known_by(self._vouched[key])
             self._facts[key] = selection
@@ -173,11 +205,16 @@ class Selector:
     def _related(self, node: tree.Related, strict: bool) -> Selection:
         relation = self._relation(node.relation)
         of = self(node.of, strict=strict)
-        yes = relation(of.yes)
-        if not of.maybe:
-            return Selection(yes)
-        why = next(iter(of.maybe.values()))
-        return Selection(yes, dict.fromkeys(relation(of.possible) - yes, why))
+        yes = relation(of.members)
+        maybe: dict[str, str] = {}
+        if doubtful := of.doubtful:
+            why = next(iter(doubtful.values()))
+            maybe = dict.fromkeys(relation(of.members | doubtful.keys()) - yes, why)
+        found = self.with_held(Selection(yes, maybe))
+        if node.relation == "inside" and self.parameters:
+            # The parameters of a module lie inside it.
+            found |= facts.of_parameters(self.graph, self.parameters, ("", ""), Selection(of.members, of.doubtful))
+        return found
 
     def _relation(self, name: str) -> Callable[[frozenset[str]], frozenset[str]]:
         if name == "inside":
@@ -187,7 +224,8 @@ class Selector:
         from surgery.facts import relations
 
         relation: Callable[[Graph, frozenset[str]], frozenset[str]] = getattr(relations, name)
-        return lambda paths: relation(self.graph, paths)
+        # A parameter is fed, and feeds, as the module that holds it.
+        return lambda paths: relation(self.graph, frozenset(self.graph.holder(path).path for path in paths))
 
     def _indexed(self, node: tree.Indexed, strict: bool) -> Selection:
         of = self(node.of, strict=strict)
@@ -195,11 +233,10 @@ class Selector:
         for part, chosen in zip(node.slices, slices, strict=True):
             if of.possible and not facts.in_blocks(self.graph, of.possible, [chosen]):
                 self._no_block(part, of.possible)
-        kept = facts.in_blocks(self.graph, of.possible, slices)
-        return Selection(of.yes & kept, {path: why for path, why in of.maybe.items() if path in kept})
+        return of.kept(facts.in_blocks(self.graph, of.possible, slices))
 
     def _no_block(self, part: tree.Slice, members: frozenset[str]) -> None:
-        families = dict.fromkeys(block.family for path in members if (block := self.graph[path].block))
+        families = dict.fromkeys(b.family for path in members if (b := self.graph.holder(path).block))
         counts = facts.family_sizes(self.graph, families)
         sizes = ", ".join(f"{family} has {size} (0 to {size - 1})" for family, size in counts.items())
         self.found.add(
@@ -213,12 +250,21 @@ class Selector:
         )
 
     def _where(self, node: tree.Where) -> Selection:
-        found: set[str] = set()
         try:
-            found.update(p for p, module in self.graph.modules.items() if holds(self.spec, node.condition, module))
+            modules = {
+                p for p, module in self.graph.modules.items() if holds(self.spec, node.condition, numbers(module))
+            }
+            held = {p for p in self.parameters if holds(self.spec, node.condition, self._numbers(p))}
         except SurgeryError as error:
             self.found.extend(error.diagnostics)
-        return Selection(frozenset(found))
+            return Selection()
+        return Selection(frozenset(modules | held), implied=frozenset(held))
+
+    def _numbers(self, path: str) -> dict[str, int]:
+        """Those of a parameter are its module's, but for `parameters`: its own size."""
+        parameter = self.graph.parameter(path)
+        assert parameter is not None
+        return {**numbers(self.graph.holder(path)), "parameters": parameter.numel}
 
 
 def listed_some(names: Iterable[str]) -> str:

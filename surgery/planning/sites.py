@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
-from surgery.graph import Graph, Module
+from surgery.graph import Graph, Module, Parameter
 from surgery.language import tree
 from surgery.language.method_use import unknown_method
 from surgery.language.nearest import listed
 from surgery.language.spec import LoadedSpec
 from surgery.methods import METHODS, Method, resolve
+from surgery.methods.parameters import added_to_parameter, parameter_advice, parameter_refusal
 from surgery.planning.claims import Claim
+from surgery.planning.facts import roles_of
+from surgery.planning.parameter_sites import inexact_parameters
 from surgery.planning.plan import Adapter, Site
-from surgery.planning.words import counted, some
+from surgery.planning.words import quantity, some
 
 _IS_ROOT = "it is the whole model, and PEFT replaces modules inside of one"
 
@@ -28,7 +31,7 @@ def build_sites(
     Emits what is wrong with a method's settings (E0401 to E0405), modules that a method refuses (E0404),
     and the method's advice (W0902, W0903). A target whose method has errors gets no sites.
     """
-    resolved = []
+    claims, resolved = list(claims), []
     for claim in claims:
         assert isinstance(claim.statement, tree.Target)
         how = resolve_method(spec, claim.statement.method, found)
@@ -41,6 +44,7 @@ def build_sites(
         adapters.append(_adapter(graph, name, members[0], own))
         sites += own
     found.extend(_not_together(resolved))
+    found.extend(inexact_parameters(graph, claims, sites))
     order = {path: at for at, path in enumerate(graph)}
     return sorted(sites, key=lambda site: order[site.path]), adapters
 
@@ -76,45 +80,57 @@ def _sites_of(graph: Graph, resolved: _Resolved, adapter: str, found: Diagnostic
     advised: dict[tuple[str, str], list[str]] = {}
     sites = []
     for path in claim.paths:
-        module = graph[path]
-        reason = _IS_ROOT if not path else method.refusal(module, settings)
+        module, parameter = graph.holder(path), graph.parameter(path)
+        reason = _refused(graph, module, parameter, method, settings)
         if reason:
             refused.setdefault(reason, []).append(path)
             continue
-        for advice in method.advice(module, settings):
+        for advice in parameter_advice(settings) if parameter else method.advice(module, settings):
             advised.setdefault(advice, []).append(path)
-        sites.append(_site(resolved, module, adapter))
+        sites.append(_site(resolved, module, parameter, adapter))
     for reason, paths in refused.items():
         found.add(_refusal(graph, claim, method, reason, paths))
     for (code, text), paths in advised.items():
-        found.add(_advice(claim, code, text, paths))
+        found.add(_advice(graph, claim, code, text, paths))
     return sites
 
 
-def _site(resolved: _Resolved, module: Module, adapter: str) -> Site:
+def _refused(
+    graph: Graph, module: Module, parameter: Parameter | None, method: Method, settings: Mapping[str, Any]
+) -> str | None:
+    if parameter:
+        return parameter_refusal(graph, module, parameter, method, settings)
+    return method.refusal(module, settings) if module.path else _IS_ROOT
+
+
+def _site(resolved: _Resolved, module: Module, parameter: Parameter | None, adapter: str) -> Site:
     claim, method, settings = resolved.claim, resolved.method, resolved.settings
+    adapted = parameter or module.weight
     return Site(
         path=module.path,
+        parameter=parameter.name if parameter else "",
         kind=module.kind,
-        shape=list(module.weight.shape) if module.weight else [],
+        shape=list(adapted.shape) if adapted else [],
         target=claim.name,
         place=claim.statement.span.place,
         method=method.name,
         settings=dict(settings),
         scale=method.scale(module, settings),
-        added=method.added(module, settings),
+        added=added_to_parameter(parameter, settings) if parameter else method.added(module, settings),
         adapter=adapter,
-        roles=dict(module.roles),
+        roles=dict(roles_of(module, parameter) if parameter else module.roles),
     )
 
 
 def _refusal(graph: Graph, claim: Claim, method: Method, reason: str, paths: Sequence[str]) -> Diagnostic:
-    kinds = ", ".join(sorted({graph[path].kind for path in paths}))
+    kinds = ", ".join(sorted({graph.holder(path).kind for path in paths}))
     narrow = "narrow the target, for instance with `& kind(Linear)`, or take them out with `except`"
+    if any(path not in graph for path in paths):
+        narrow = "take them out with `except`, or adapt the module that holds them"
     inside = "select modules inside of it, or let `model` name a module that holds it"
     return Diagnostic(
         "E0404",
-        f"{method.name} cannot adapt {counted(len(paths), 'module')} of {claim.subject}: {reason}",
+        f"{method.name} cannot adapt {quantity(graph, paths)} of {claim.subject}: {reason}",
         claim.span,
         label=f"selects {some(paths)}",
         notes=(f"of class {kinds}",),
@@ -122,13 +138,13 @@ def _refusal(graph: Graph, claim: Claim, method: Method, reason: str, paths: Seq
     )
 
 
-def _advice(claim: Claim, code: str, text: str, paths: Sequence[str]) -> Diagnostic:
+def _advice(graph: Graph, claim: Claim, code: str, text: str, paths: Sequence[str]) -> Diagnostic:
     assert isinstance(claim.statement, tree.Target)
     return Diagnostic(
         code,
         f"{claim.subject}: {text}",
         claim.statement.method.span,
-        notes=(f"{counted(len(paths), 'module')}: {some(paths)}",),
+        notes=(f"{quantity(graph, paths)}: {some(paths)}",),
         helps=(f"`surgery explain {code}` says why it matters",),
     )
 

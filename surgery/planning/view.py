@@ -88,17 +88,18 @@ def _targets(plan: Plan, ink: Ink) -> Iterator[list[str]]:
 
 def _likeness(site: Site) -> tuple[Any, ...]:
     """What sites on one line of the view have in common."""
-    return (site.kind, tuple(site.shape), site.method, str(site.settings), site.scale, site.added)
+    return (site.kind, bool(site.parameter), tuple(site.shape), site.method, str(site.settings), site.scale, site.added)
 
 
 def _site_rows(sites: Sequence[Site]) -> Iterator[list[str]]:
     first = sites[0]
     shape = "x".join(map(str, first.shape))
-    for group in group_paths(site.path for site in sites):
+    what = f"parameter {shape} of {first.kind}" if first.parameter else f"{first.kind} {shape}"
+    for group in group_paths(site.full_path for site in sites):
         yield [
             str(group),
             counted(len(group), "site"),
-            f"{first.kind} {shape}",
+            what,
             f"{first.method} {settings_text(first.settings)} scale {first.scale:g}",
             f"+{first.added * len(group):,}",
         ]
@@ -208,7 +209,7 @@ def _changes(changes: Changes | None, ink: Ink) -> Iterator[str]:
 def _changed_sites(changes: Changes, ink: Ink) -> Iterator[str]:
     for mark, sites in (("+", changes.added), ("-", changes.removed)):
         for (target, method), same in _by(sites, lambda site: (site.target, site.method)).items():
-            for group in group_paths(site.path for site in same):
+            for group in group_paths(site.full_path for site in same):
                 yield ink(mark, f"  {mark} {group}") + f"  {counted(len(group), 'site')}  {method}, target {target}"
     for text, changed in _by(changes.changed, lambda site: _fields_text(site.fields)).items():
         for group in group_paths(site.path for site in changed):

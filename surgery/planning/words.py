@@ -6,12 +6,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from surgery.graph import Graph
 from surgery.language import tree
 
 
 def counted(count: int, noun: str) -> str:
     """`1 module`, `1,024 modules`"""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def quantity(graph: Graph, paths: Sequence[str], being: str = "") -> str:
+    """`2 modules`, `3 parameters`, or `2 modules and 3 parameters`; `being` says what they are: `2 idle modules`."""
+    modules = sum(path in graph for path in paths)
+    parameters = len(paths) - modules
+    parts = [counted(modules, f"{being}module")] if modules or not parameters else []
+    return " and ".join(parts + ([counted(parameters, f"{being}parameter")] if parameters else []))
 
 
 def shown(path: str) -> str:

@@ -123,13 +123,13 @@ def test_training_what_has_no_parameters_is_no_silent_nothing(plan_of: PlanOf) -
 
 def test_a_target_that_selects_nothing(plan_of: PlanOf) -> None:
     planned = plan_of("target t { select kind(Embedding) & role(conditioning)  lora { r = 2 } }")
-    assert "selects no module" in the(planned, "E0201").message
+    assert "selects nothing" in the(planned, "E0201").message
     assert not planned.plan.applyable
 
 
 def test_a_target_left_empty_by_exclusions(plan_of: PlanOf) -> None:
     planned = plan_of('exclude path("time")\ntarget t { select path("time")  lora { r = 2 } }')
-    assert "no module left" in the(planned, "E0201").message
+    assert "nothing left" in the(planned, "E0201").message
     assert plan_of('exclude path("time")\ntarget t { select path("time") expect 0 lora { r = 2 } }').plan.applyable
 
 

@@ -1,4 +1,4 @@
-"""Sets of modules: selectors."""
+"""Sets of modules and of parameters: selectors."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, eq=False, repr=False)
 class Paths(Node):
     """`path(glob, ...)`"""
+
+    globs: tuple[Text, ...]
+    span: Span
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Parameters(Node):
+    """`param(glob, ...)`: parameters by their full path, that of the module and their name in it."""
 
     globs: tuple[Text, ...]
     span: Span
@@ -130,4 +138,4 @@ class Combined(Node):
     span: Span
 
 
-Set: TypeAlias = "Paths | Kinds | Roles | Inits | FactSet | Related | Indexed | Where | LetName | Combined"
+Set: TypeAlias = "Paths | Parameters | Kinds | Roles | Inits | FactSet | Related | Indexed | Where | LetName | Combined"
