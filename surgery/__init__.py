@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from surgery.exporting import export
     from surgery.graph import Graph
     from surgery.graph.file import read_graph
-    from surgery.inject import apply, verify
+    from surgery.inject import apply, load_adapter, verify
     from surgery.language import load
     from surgery.planning import Plan, plan, read_plan
     from surgery.training import TrainConfig, train
@@ -39,6 +39,7 @@ _HOMES = {
     "capture": "surgery.capturing",
     "export": "surgery.exporting",
     "load": "surgery.language",
+    "load_adapter": "surgery.inject",
     "plan": "surgery.planning",
     "read_graph": "surgery.graph.file",
     "read_plan": "surgery.planning",
@@ -56,6 +57,7 @@ __all__ = [
     "capture",
     "export",
     "load",
+    "load_adapter",
     "plan",
     "read_graph",
     "read_plan",

@@ -21,9 +21,11 @@ COMMANDS = (
     "explain",
     "lock",
     "methods",
+    "swappable",
     "verify",
     "train",
     "export",
+    "import",
     "demo",
 )
 

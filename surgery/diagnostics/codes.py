@@ -100,6 +100,8 @@ CODES: dict[str, Code] = {
         "E0516": "training stopped",
         "E0517": "weights do not fit the model",
         "E0518": "mapping does not fit the checkpoint",
+        "E0519": "adapter does not fit the plan",
+        "E0520": "adapter cannot be swapped in",
         # Lints
         "W0901": "target without expect",
         "W0902": "LoHa rank above the square root of the width",
