@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,9 +13,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from surgery.inject.outputs import SEED, call, tensors_of
-from surgery.inject.state import Adapted, base_model, layer_at, layer_tensors, shared_tensors, trainable_tensors
+from surgery.inject.state import Adapted, base_model, shared_tensors, site_tensors, trainable_tensors
 from surgery.inject.values import standing_in
 from surgery.inject.verification import Gradients
+from surgery.methods import METHODS
 from surgery.planning.plan import Plan
 
 # How many families of all-zero layers are tried one by one; with more, they are named together.
@@ -36,7 +36,7 @@ def gradients_at(model: Adapted, plan: Plan, inputs: Any) -> Gradients:
     """
     paths = [site.path for site in plan.sites]
     run = _run(model, plan, inputs)
-    moved, parameters, with_gradient = _step(model, plan, inputs)
+    moved, parameters, with_gradient = _step(model, plan, inputs, run.gradients)
     found = Gradients(
         "reached",
         reached=len(run.reached),
@@ -82,7 +82,7 @@ def _run(model: Adapted, plan: Plan, inputs: Any) -> _Run:
 
     def note(path: str, result: Any) -> None:
         ran.add(path)
-        # A site without parameters of its own is reached when its result is.
+        # A site that shares its parameters with others is reached when its result is.
         if not sites[path] and (tensor := next(tensors_of(result), None)) is not None and tensor.requires_grad:
             results[path] = tensor
 
@@ -111,23 +111,24 @@ def _is_felt(gradient: torch.Tensor | None) -> bool:
 
 
 def _tensors_by_site(model: Adapted, plan: Plan) -> dict[str, list[nn.Parameter]]:
-    """The trained parameters that each site alone has: what several use says nothing of one of them."""
+    """The trained parameters of each site; none where its method shares some, which say nothing of one site.
+
+    (The others need not have a gradient at first: Lily's router multiplies a shared zero.)
+    """
     base = base_model(model)
-    tensors = {
-        site.path: [tensor for _, tensor in layer_tensors(layer_at(base, site.path), site.adapter)]
+    return {
+        site.path: [] if METHODS[site.method].shared_parameters else list(site_tensors(base, site).values())
         for site in plan.sites
     }
-    users = Counter(id(tensor) for some in tensors.values() for tensor in some)
-    return {path: [tensor for tensor in some if users[id(tensor)] == 1] for path, some in tensors.items()}
 
 
-def _step(model: Adapted, plan: Plan, inputs: Any) -> tuple[set[str], int, int]:
+def _step(
+    model: Adapted, plan: Plan, inputs: Any, gradients: Mapping[nn.Parameter, torch.Tensor]
+) -> tuple[set[str], int, int]:
     """The sites that one step moves; how many parameters are trained; how many have a gradient after the step."""
     trained = list(trainable_tensors(model, plan))
-    sites = _tensors_by_site(model, plan)
-    own = {tensor: tensor.detach().clone() for tensor in trained}
+    own = {tensor: tensor.data for tensor in trained}
     with standing_in({tensor: tensor.detach().clone() for tensor in trained}):
-        gradients = _run(model, plan, inputs).gradients
         for tensor, gradient in gradients.items():
             tensor.grad = gradient
         torch.optim.AdamW(trained, lr=_STEP, weight_decay=0.0).step()
@@ -135,10 +136,15 @@ def _step(model: Adapted, plan: Plan, inputs: Any) -> tuple[set[str], int, int]:
             tensor.grad = None
         changed = {tensor for tensor in trained if not torch.equal(tensor, own[tensor])}
         after = _run(model, plan, inputs).gradients
-    shared = {
-        site.path: {t for _, t in shared_tensors(model, site.adapter)} for site in plan.sites if not sites[site.path]
+    base = base_model(model)
+    shared = {site.adapter: set[nn.Parameter]() for site in plan.sites}
+    for adapter, tensors in shared.items():
+        tensors.update(tensor for _, tensor in shared_tensors(model, adapter))
+    moved = {
+        site.path
+        for site in plan.sites
+        if changed.intersection(site_tensors(base, site).values()) or changed & shared[site.adapter]
     }
-    moved = {path for path, some in sites.items() if changed.intersection(some or shared[path])}
     return moved, len(trained), len(after)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,20 +13,13 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
 from surgery.inject.patterns import MODEL_PREFIX
-from surgery.planning.plan import Plan
+from surgery.methods import METHODS
+from surgery.planning.plan import Plan, Site
 
 Adapted = PeftModel | PeftMixedModel
 
-# What all layers of an adapter use together: PEFT's tuner holds it, and its layers refer to it.
-SHARED = ("vblora_vector_bank", "unilora_theta_d", "tinylora_v")
-# Buffers that PEFT saves with an adapter, by who holds them.
-_LAYER_BUFFERS = ("adamss_newB", "delora_w_norm", "shira_indices", "supertuning_indices", "tinylora_A", "tinylora_B")
-# Those that a setting of the adapter's configuration leaves out, to be made anew from a seed.
-_LAYER_PROJECTIONS = {
-    "save_projection": ("randlora_A", "randlora_B", "tinylora_P"),
-    "save_indices": ("unilora_indices_A", "unilora_indices_B", "unilora_scales_A", "unilora_scales_B"),
-}
-_TUNER_PROJECTIONS = ("vera_A", "vera_B", "pvera_A", "pvera_B", "frod_V", "frod_s_indices")
+# PEFT saves RandLoRA's projections with each of the layers that refer to them, too.
+_REPEATED = ("randlora_A", "randlora_B")
 _TUNER_PREFIX = "base_model."
 
 
@@ -53,35 +47,44 @@ def layer_at(model: nn.Module, path: str) -> BaseTunerLayer:
 def layer_tensors(layer: BaseTunerLayer, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters of one adapter on one layer: their name within the layer (without the adapter's), and they.
 
-    What all layers of the adapter share is not among them.
+    What all layers of the adapter use together is not among them.
     """
     for container in dict.fromkeys(layer.adapter_layer_names):  # DoRA enters its magnitudes a second time
-        entries = getattr(layer, container)
-        if container in SHARED or adapter not in entries:
-            continue
-        entry = entries[adapter]
-        if isinstance(entry, nn.Parameter):
-            yield container, entry
-            continue
-        for name, parameter in entry.named_parameters():
-            # PEFT's checkpoints hold DoRA's magnitudes under the name of their container alone.
-            yield (container if container == "lora_magnitude_vector" else f"{container}.{name}"), parameter
+        if container not in _shared_containers():
+            yield from _parameters_in(layer, container, adapter)
 
 
 def shared_tensors(adapted: Adapted, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters that all layers of one adapter use together: their name (without the adapter's), and they."""
-    tuner = tuner_of(adapted)
-    for container in SHARED:
-        entry = _entry(tuner, container, adapter)
-        if isinstance(entry, nn.Parameter):
-            yield container, entry
-        elif entry is not None:
-            yield from ((f"{container}.{name}", parameter) for name, parameter in entry.named_parameters())
+    """The parameters that the layers of one adapter use together, each once, by the name of their container."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for layer in base_model(adapted).modules():
+        if isinstance(layer, BaseTunerLayer):
+            for container in _shared_containers().intersection(layer.adapter_layer_names):
+                for name, tensor in _parameters_in(layer, container, adapter):
+                    found.setdefault(id(tensor), (name, tensor))
+    yield from found.values()
 
 
-def _entry(holder: object, container: str, adapter: str) -> Any:
-    entries = getattr(holder, container, None)
-    return entries[adapter] if entries is not None and adapter in entries else None
+@cache
+def _shared_containers() -> frozenset[str]:
+    return frozenset(container for method in METHODS.values() for container in method.shared_parameters)
+
+
+def _parameters_in(layer: BaseTunerLayer, container: str, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
+    entries = getattr(layer, container)
+    if adapter not in entries:
+        return
+    entry = entries[adapter]
+    if isinstance(entry, nn.Parameter):
+        yield container, entry
+        return
+    for name, parameter in entry.named_parameters():
+        yield _key(container, name), parameter
+
+
+def _key(container: str, name: str) -> str:
+    """PEFT's checkpoints hold DoRA's magnitudes under the name of their container alone."""
+    return container if container == "lora_magnitude_vector" else f"{container}.{name}"
 
 
 def adapter_state(adapted: Adapted, plan: Plan) -> dict[str, dict[str, torch.Tensor]]:
@@ -91,16 +94,17 @@ def adapter_state(adapted: Adapted, plan: Plan) -> dict[str, dict[str, torch.Ten
     state, keeps apart an adapter and a module that happen to be called the same.
     """
     model = base_model(adapted)
+    held_by_tuner = {name: child for name, child in tuner_of(adapted).named_children() if child is not model}
+    elsewhere = {id(child) for name, child in held_by_tuner.items() if name not in _REPEATED}
     state: dict[str, dict[str, torch.Tensor]] = {}
     for site in plan.sites:
         tensors = state.setdefault(site.adapter, {})
-        layer = layer_at(model, site.path)
-        config = adapted.peft_config[site.adapter]
-        for name, tensor in (*layer_tensors(layer, site.adapter), *_layer_buffers(layer, site.adapter, config)):
+        for name, tensor in _layer_state(layer_at(model, site.path), site.adapter, elsewhere):
             tensors[f"{MODEL_PREFIX}{site.path}.{name}"] = tensor
     for adapter, tensors in state.items():
-        for name, tensor in (*shared_tensors(adapted, adapter), *_tuner_buffers(adapted, adapter)):
-            tensors[f"{_TUNER_PREFIX}{name}"] = tensor
+        for container, child in held_by_tuner.items():
+            for name, tensor in _tuner_state(container, child, adapter):
+                tensors[f"{_TUNER_PREFIX}{name}"] = tensor
     for path, wrapper in wrappers(model):
         [(adapter, module)] = wrapper.modules_to_save.items()
         for name, tensor in module.state_dict(keep_vars=True).items():
@@ -108,26 +112,33 @@ def adapter_state(adapted: Adapted, plan: Plan) -> dict[str, dict[str, torch.Ten
     return state
 
 
-def _layer_buffers(layer: BaseTunerLayer, adapter: str, config: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    kept = [name for setting, names in _LAYER_PROJECTIONS.items() if getattr(config, setting, False) for name in names]
-    for container in (*_LAYER_BUFFERS, *kept):
-        if (tensor := _entry(layer, container, adapter)) is not None:
-            yield container, tensor
+def _layer_state(layer: Any, adapter: str, elsewhere: set[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    """What a layer holds of an adapter: parameters, buffers that are saved, and SHiRA's indices."""
+    for container, child in layer.named_children():
+        # AdaLoRA's number of ranks follows from its configuration.
+        if container not in ("base_layer", "ranknum") and id(child) not in elsewhere:
+            yield from _saved(container, child, adapter)
+    if adapter in (indices := getattr(layer, "shira_indices", {})):
+        yield "shira_indices", indices[adapter]
 
 
-def _tuner_buffers(adapted: Adapted, adapter: str) -> Iterator[tuple[str, torch.Tensor]]:
-    if not getattr(adapted.peft_config[adapter], "save_projection", False):
+def _saved(container: str, entries: Any, adapter: str) -> Iterator[tuple[str, torch.Tensor]]:
+    if not hasattr(entries, "__contains__") or adapter not in entries:
         return
-    for container in _TUNER_PROJECTIONS:
-        entries = getattr(tuner_of(adapted), container, {})
-        if adapter in entries:
-            yield container, entries[adapter]
-        else:  # FRoD has one for each kind of layer
-            yield from (
-                (f"{container}.{kind}", found)
-                for kind in entries
-                if (found := _entry(entries, kind, adapter)) is not None
-            )
+    entry = entries[adapter]
+    if isinstance(entry, nn.Module):
+        yield from ((_key(container, name), tensor) for name, tensor in entry.state_dict(keep_vars=True).items())
+    elif adapter not in entries._non_persistent_buffers_set:
+        yield container, entry
+
+
+def _tuner_state(container: str, entries: Any, adapter: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """What PEFT's tuner holds for all layers of an adapter; FRoD has one of each for every kind of layer."""
+    if not isinstance(entries, nn.ModuleDict) or adapter in entries:
+        yield from _saved(container, entries, adapter)
+        return
+    for kind, inner in entries.items():
+        yield from _saved(f"{container}.{kind}", inner, adapter)
 
 
 def wrappers(model: nn.Module) -> Iterator[tuple[str, ModulesToSaveWrapper]]:
@@ -142,9 +153,20 @@ def trainable_tensors(adapted: Adapted, plan: Plan) -> Iterator[nn.Parameter]:
     model = base_model(adapted)
     found: dict[int, nn.Parameter] = {}
     for site in plan.sites:
-        found |= {id(parameter): parameter for _, parameter in layer_tensors(layer_at(model, site.path), site.adapter)}
+        for parameter in site_tensors(model, site).values():
+            found[id(parameter)] = parameter
     for adapter in dict.fromkeys(site.adapter for site in plan.sites):
         found |= {id(parameter): parameter for _, parameter in shared_tensors(adapted, adapter)}
     for _, wrapper in wrappers(model):
         found |= {id(parameter): parameter for parameter in wrapper.modules_to_save.parameters()}
     yield from found.values()
+
+
+def site_tensors(model: nn.Module, site: Site) -> dict[str, nn.Parameter]:
+    """The parameters that a site alone has and that are trained, by their name within its layer."""
+    frozen = METHODS[site.method].frozen_parameters(site.settings)
+    return {
+        name: parameter
+        for name, parameter in layer_tensors(layer_at(model, site.path), site.adapter)
+        if name.partition(".")[0] not in frozen
+    }

@@ -102,8 +102,11 @@ def _not_promised(model: Adapted, plan: Plan) -> str:
 
 def _is_fresh(site: Site, layer: BaseTunerLayer) -> bool:
     """Whether the parameters that start at one value are at it; a method that has none is taken to be fresh."""
-    starts = METHODS[site.method].starts_at
-    held = [(tensor, starts.get(name.partition(".")[0])) for name, tensor in layer_tensors(layer, site.adapter)]
+    starts = METHODS[site.method].starts(site.settings)
+    held = [
+        (tensor, starts.get(name, starts.get(name.partition(".")[0])))
+        for name, tensor in layer_tensors(layer, site.adapter)
+    ]
     return all(start is None or bool((tensor == start).all()) for tensor, start in held)
 
 
