@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 from surgery.facts.attention import Attentions
 from surgery.facts.blocks import blocks_of
@@ -37,7 +38,7 @@ def with_facts(
     around = bypassed(graph.modules, flow, reads)
     shared = tied(graph.modules, flow)
     gradient = without_parameters(graph.modules, gradients(flow, reads_of(flow, buffers=False)))
-    roles = roles_of(flow)
+    roles, role_parameters = roles_of(flow)
     modules = {
         path: replace(
             module,
@@ -47,6 +48,7 @@ def with_facts(
             gradient=gradient.get(path, _UNDECIDED),
             roles=roles.get(path, {}),
             unknown_roles=_not_decided(missed.get(path, NO)),
+            role_parameters=role_parameters.get(path, {}),
         )
         for path, module in graph.modules.items()
     }
@@ -58,8 +60,15 @@ def _not_decided(unreached: Fact) -> dict[str, str]:
     return dict.fromkeys(ROLES, unreached.evidence) if unreached.answer == "unknown" else {}
 
 
-def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
-    """Every module's roles with their evidence, the first found where a module is called several times."""
+Roles: TypeAlias = "dict[str, dict[str, str]]"
+RoleParameters: TypeAlias = "dict[str, dict[str, tuple[str, ...]]]"
+
+
+def roles_of(flow: Flow) -> tuple[Roles, RoleParameters]:
+    """Every module's roles with their evidence, the first found where a module is called several times.
+
+    And, of modules that hold several weights, the names of those that have a role of a feed-forward branch.
+    """
     residuals = Residuals(flow)
     modulation = Modulation(flow, residuals.all)
     found: dict[str, dict[str, str]] = {}
@@ -73,11 +82,28 @@ def roles_of(flow: Flow) -> dict[str, dict[str, str]]:
         return {path for path, roles in found.items() if any(role.startswith(kinds) for role in roles)}
 
     note(Attentions(flow, residuals.all).roles())
-    note(branch_roles(flow, residuals, modulation.gates))
+    branches = list(branch_roles(flow, residuals, modulation.gates))
+    note((path, role, evidence) for path, role, evidence, _ in branches)
     attending, inner = with_roles("attention_"), with_roles("attention_", "feedforward_")
     note(modulation.roles())
     note(input_roles(flow, residuals.all, modulation.conditioning, inner, attending))
     note(output_roles(flow, residuals.all, inner))
     note(norm_roles(flow, residuals.all))
     note(router_roles(flow, with_roles("feedforward_out")))
-    return {path: {role: roles[role] for role in ROLES if role in roles} for path, roles in found.items()}
+    ordered = {path: {role: roles[role] for role in ROLES if role in roles} for path, roles in found.items()}
+    return ordered, _role_parameters(flow, ((path, role, projection) for path, role, _, projection in branches))
+
+
+def _role_parameters(flow: Flow, projections: Iterable[tuple[str, str, int]]) -> RoleParameters:
+    names: dict[str, dict[str, set[str]]] = {}
+    for path, role, projection in projections:
+        if path in flow.graph.modules and len(flow.graph[path].weights) > 1:
+            names.setdefault(path, {}).setdefault(role, set()).update(flow.parameters_of(projection))
+    return {
+        path: {
+            role: tuple(p.name for p in flow.graph[path].weights if p.name in roles[role])
+            for role in ROLES
+            if role in roles
+        }
+        for path, roles in names.items()
+    }

@@ -13,24 +13,24 @@ from surgery.facts.residual import Residuals
 _BETWEEN = ops.SHAPE | ops.NORMS | ops.ACTIVATIONS | ops.PRODUCTS | ops.SUMS | ops.POOLS | ops.UNARY | ops.BENDS
 
 
-def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> Iterator[tuple[str, str, str]]:
-    """(module, role, evidence) of residual_output, feedforward_in and feedforward_out."""
+def branch_roles(flow: Flow, residuals: Residuals, gates: frozenset[Edge]) -> Iterator[tuple[str, str, str, int]]:
+    """(module, role, evidence, projection) of residual_output, feedforward_in and feedforward_out."""
     for residual in residuals.all.values():
         inside = residuals.inside(residual.branch, residual.stream)
         for last, way in residuals.last_projections(residual, gates).items():
             owner = flow.projections[last]
             path = flow.path([*reversed(way), residual.add])
-            yield owner, "residual_output", f"{path}; {flow.place(residual.add)}"
+            yield owner, "residual_output", f"{path}; {flow.place(residual.add)}", last
             if flow.op(last) == ops.MULTI_HEAD or any(map(flow.is_activation, way)):
                 continue
             given = tuple(source for source in flow.data(last) if source in inside and flow.hidden[source])
             found = _first_layers(flow, given, residual.stream, inside, gates)
             if not found or not found.curved or not _are_first(flow, found, inside, residuals.all):
                 continue
-            yield owner, "feedforward_out", f"{path}; {flow.place(last)}"
+            yield owner, "feedforward_out", f"{path}; {flow.place(last)}", last
             for projection, steps in found.ways.items():
                 how = flow.path([*steps, last])
-                yield flow.projections[projection], "feedforward_in", f"{how}; {flow.place(projection)}"
+                yield flow.projections[projection], "feedforward_in", f"{how}; {flow.place(projection)}", projection
 
 
 @dataclass

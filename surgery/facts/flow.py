@@ -102,14 +102,27 @@ class Flow:
             return next(self._owners(node.inputs[0]), None)
         if node.op not in ops.PROJECTIONS and node.op not in ops.PRODUCTS_OF_MATRICES:
             return None
-        # A bias, or several joined to one, has one dimension.
-        starts_here = node.op in _LAYERS and not self.static[node.index]
-        given = node.inputs[1:] if starts_here else node.inputs
-        weights = [s for s in given if self._is_weight(s) and len(self.nodes[s].shape) > 1]
+        weights, starts_here = self._weights(node), self._starts_here(node)
         if not weights or (not starts_here and all(self.static[s] or s in weights for s in node.inputs)):
             return None
         owners = {owner for weight in weights for owner in self._owners(weight)}
         return next(iter(owners)) if len(owners) == 1 and node.module not in owners else node.module
+
+    def _starts_here(self, node: Node) -> bool:
+        """Whether a layer is applied to an activation, not to what is made of parameters alone."""
+        return node.op in _LAYERS and not self.static[node.index]
+
+    def _weights(self, node: Node) -> list[int]:
+        """The inputs of an op that are weights. A bias, or several joined to one, has one dimension."""
+        given = node.inputs[1:] if self._starts_here(node) else node.inputs
+        return [s for s in given if self._is_weight(s) and len(self.nodes[s].shape) > 1]
+
+    def parameters_of(self, projection: int) -> tuple[str, ...]:
+        """The names, within the module that owns a projection, of the parameters that it multiplies by."""
+        owner = self.projections[projection]
+        sources = self.backward(self._weights(self.nodes[projection]))
+        read = [self.nodes[s].target.rpartition(".") for s in sorted(sources) if self.op(s) == "parameter"]
+        return tuple(dict.fromkeys(name for holder, _, name in read if holder == owner))
 
     def _looks_up(self, node: Node) -> bool:
         """Whether rows of a table are picked by what comes from an input: an embedding that is written out."""

@@ -8,6 +8,7 @@ its own value and the adapter's product.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from peft import PeftConfig
@@ -110,7 +111,7 @@ def _inexact(message: str, sites: Collection[Site]) -> Diagnostic:
     )
 
 
-def merged_parameter(layer: ParamWrapper, adapter: str) -> torch.Tensor:
+def merged_parameter(layer: Any, adapter: str) -> torch.Tensor:
     """The parameter with an adapter's product added in float32 (float64 stays), rounded once to its own dtype."""
     own: torch.Tensor = getattr(layer.get_base_layer(), layer.parameter_name).detach()
     wide = torch.float64 if own.dtype == torch.float64 else torch.float32
