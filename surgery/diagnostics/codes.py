@@ -112,5 +112,6 @@ CODES: dict[str, Code] = {
         "W0907": "every target is switched off",
         "W0908": "reach is not known",
         "W0909": "the base model is random",
+        "W0910": "setting without effect",
     }.items()
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -10,14 +9,15 @@ from typing import Any, ClassVar, Literal, TypeAlias
 from surgery.graph import Module
 from surgery.methods.catalogue import CATALOGUE
 from surgery.methods.geometry import Geometry, geometry
+from surgery.methods.quantised import quantised_refusal
 from surgery.methods.reasons import BY_SURGERY
-from surgery.methods.setting import EVERYWHERE, NOWHERE, Setting, Value
+from surgery.methods.setting import EVERYWHERE, NOWHERE, Setting
 
 Start: TypeAlias = Literal["exact", "close", "none"]
 _FAR = 4.0
 
 
-class Method(ABC):
+class Method:
     """An adapter method of PEFT.
 
     `peft_type` is PEFT's name for it, `layers` the kinds of layers that it adapts, `starts_at` the parameters
@@ -94,6 +94,8 @@ class Method(ABC):
             *others, last = self.layers
             kinds = f"{', '.join(others)} and {last}" if others else last
             return f"PEFT's {self.title} adapts {kinds}, not {sizes.layer}"
+        if sizes.bits and (reason := quantised_refusal(self.name, self.title, sizes.bits, self.reads_weights(settings))):
+            return reason
         return self.refusal_of(module, sizes, settings)
 
     def added(self, module: Module, settings: Mapping[str, Any]) -> int:
@@ -104,7 +106,8 @@ class Method(ABC):
 
     def frozen(self, module: Module, settings: Mapping[str, Any]) -> int:
         """How many of the parameters that `added` counts are never trained (see `frozen_parameters`)."""
-        return 0
+        sizes = geometry(module)
+        return self.frozen_in(sizes, settings) if isinstance(sizes, Geometry) else 0
 
     def frozen_parameters(self, settings: Mapping[str, Any]) -> tuple[str, ...]:
         """The containers of PEFT's layers whose parameters stay as they start, saved with the adapter or not."""
@@ -124,9 +127,13 @@ class Method(ABC):
         """As `refusal`, for a module of one of the method's `layers`."""
         return None
 
-    @abstractmethod
     def added_to(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
-        """As `added`, from the layer's sizes."""
+        """As `added`, from the layer's sizes. A method that counts by something else defines `added` itself."""
+        raise NotImplementedError
+
+    def frozen_in(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
+        """As `frozen`, from the layer's sizes."""
+        return 0
 
     def advice_on(self, sizes: Geometry, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """As `advice`, from the layer's sizes."""
@@ -157,10 +164,8 @@ class Method(ABC):
         return False
 
 
-def alpha_advice(r: Value, alpha: Value) -> Iterator[tuple[str, str]]:
+def alpha_advice(r: int, alpha: float) -> Iterator[tuple[str, str]]:
     """alpha / r scales the adapter's output; far from 1 it acts as a learning rate nobody chose."""
-    assert r is not None
-    assert alpha is not None
-    ratio = float(alpha) / float(r)
+    ratio = alpha / r
     if not 1 / _FAR <= ratio <= _FAR:
         yield "W0903", f"alpha = {alpha} is far from r = {r}: the adapter is scaled by {ratio:g}"

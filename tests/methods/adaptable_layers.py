@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[], torch.Tensor]]] = 
     "conv2d_pointwise": (lambda: nn.Conv2d(6, 10, 1), lambda: torch.randn(2, 6, 9, 9)),
     "conv2d_grouped": (lambda: nn.Conv2d(8, 12, 3, padding=1, groups=2), lambda: torch.randn(2, 8, 9, 9)),
     "conv3d": (lambda: nn.Conv3d(4, 6, (1, 3, 3), padding=(0, 1, 1)), lambda: torch.randn(2, 4, 3, 5, 5)),
+    "conv3d_pointwise": (lambda: nn.Conv3d(4, 6, 1), lambda: torch.randn(2, 4, 3, 5, 5)),
     "embedding": (lambda: nn.Embedding(30, 12), lambda: torch.randint(30, (2, 5))),
     "transformers_conv1d": (lambda: Conv1D(20, 12), lambda: torch.randn(2, 5, 12)),
     "multihead_attention": (lambda: Attention(16, 4), lambda: torch.randn(2, 5, 16)),

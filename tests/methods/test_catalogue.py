@@ -69,15 +69,24 @@ def test_settings_have_the_types_of_the_configuration(method):
         if not setting.field:
             assert (setting.type, setting.default) == ("bool", False), setting
             continue
-        members = set(typing.get_args(hints[setting.field])) or {hints[setting.field]}
+        hint = hints[setting.field]
+        members = {hint} if typing.get_origin(hint) is list else set(typing.get_args(hint)) or {hint}
+        members = nested_hint(setting, members) or members
         assert setting.optional <= (type(None) in members), setting
         assert setting.accepts(setting.default) or (setting.required and setting.default is None), setting
         if setting.type == "choice":
             check_choices(method, setting, members)
         else:
             # PEFT annotates alpha as int and divides by it, or multiplies with it: any number above 0 does.
-            kinds = {"int": {int}, "count": {int}, "number": {int, float}, "probability": {float}, "bool": {bool}}
+            numbers = {"number": {int, float}, "probability": {float}, "share": {float}}
+            kinds = {"int": {int}, "count": {int}, "counts": {list[int]}, "bool": {bool}} | numbers
             assert members & kinds[setting.type], (setting, members)
+
+
+def nested_hint(setting, members):
+    """The type of a setting that is a field of a configuration inside the configuration; None for any other."""
+    nested = [typing.get_type_hints(member) for member in filter(dataclasses.is_dataclass, members)]
+    return next(({hints[setting.name]} for hints in nested if setting.name in hints), None)
 
 
 def check_choices(method, setting, members):
@@ -85,6 +94,8 @@ def check_choices(method, setting, members):
     literals |= members - {bool, type(None), str} if literals and members & {True, False} else set()
     if not literals:
         return  # PEFT's annotation is a bare `str`: it names no values
-    assert set(setting.choices) - {None} <= literals | {str(value) for value in literals}, setting
+    # A union with a bare `str` names no strings.
+    named = {choice for choice in setting.choices if not (str in members and isinstance(choice, str))} - {None}
+    assert named <= literals | {str(value) for value in literals}, setting
     refused = {value for value in literals if method.unsupported_value(setting, value)}
     assert refused == {value for value in literals if value not in setting.choices}, setting
