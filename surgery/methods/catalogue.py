@@ -67,7 +67,7 @@ def settings_of(peft_type: str) -> Callable[..., Setting]:
         optional: bool = False,
         also: tuple[int, ...] = (),
     ) -> Setting:
-        default = [] if type == "counts" else CATALOGUE[peft_type].fields[field].default
+        default = CATALOGUE[peft_type].fields[field].default
         return Setting(name or field, field, type, default, doc, choices, pattern, optional, also)
 
     return setting

@@ -8,6 +8,7 @@ from math import prod
 from typing import Literal, TypeAlias, cast
 
 from surgery.graph import Module
+from surgery.methods.quantised import bits_of, untried
 
 Layer: TypeAlias = Literal["Embedding", "Conv2d", "Conv3d", "Conv1d", "Linear", "Conv1D"]
 
@@ -22,17 +23,14 @@ _DIMENSIONS: dict[Layer, int] = {
     "Conv1D": 2,
 }
 
-# bitsandbytes' layers by their class, and how many bits each number of their weights takes.
-BITS = {"Linear8bitLt": 8, "Linear4bit": 4}
-
-
 @dataclass(frozen=True)
 class Geometry:
     """Sizes of an adaptable layer.
 
     `inputs` and `outputs` are its features or channels (of an embedding: rows and width), `kernel` the sizes
-    of a convolution's kernel, `groups` its groups, `has_bias` whether it adds a bias. A weight is stored (outputs, inputs / groups, *kernel), but
-    (inputs, outputs) by Embedding and by transformers' Conv1D.
+    of a convolution's kernel, `groups` its groups, `has_bias` whether it adds a bias, `bits` how
+    many bits each number of a quantised weight takes. A weight is stored
+    (outputs, inputs / groups, *kernel), but (inputs, outputs) by Embedding and by transformers' Conv1D.
     """
 
     layer: Layer
@@ -41,6 +39,7 @@ class Geometry:
     kernel: tuple[int, ...] = ()
     groups: int = 1
     has_bias: bool = False
+    bits: int | None = None
 
     @property
     def is_convolution(self) -> bool:
@@ -63,6 +62,8 @@ def _layer_of(names: tuple[str, ...]) -> Layer | None:
 
 def geometry(module: Module) -> Geometry | str:
     """The sizes of an adaptable layer, or why this module is none."""
+    if reason := untried(module):
+        return reason
     layer, weight = layer_of(module), module.weight
     if layer is None:
         return f"{module.kind} is none of the layers that PEFT adapts ({', '.join(LAYERS)})"
@@ -70,18 +71,29 @@ def geometry(module: Module) -> Geometry | str:
         return (
             f"its weight is not a plain parameter of this {module.kind} (computed by a parametrization, or quantised)"
         )
-    return _geometry(layer, weight.shape, weight.dtype, module.numbers.get("groups", 1))
+    has_bias = module.parameter("bias") is not None
+    if bits := bits_of((module.kind, *module.bases)):
+        inputs, outputs = weight_shape(module)[::-1]
+        return Geometry(layer, inputs, outputs, has_bias=has_bias, bits=bits)
+    return _geometry(layer, weight.shape, weight.dtype, module.numbers.get("groups", 1), has_bias)
+
+
+def weight_shape(module: Module) -> tuple[int, ...]:
+    """The shape of a module's weight as it acts: what is stored of a quantised one is packed. () without one."""
+    if bits_of((module.kind, *module.bases)):
+        return module.numbers["out_features"], module.numbers["in_features"]
+    return module.weight.shape if module.weight else ()
 
 
 @lru_cache(maxsize=1024)
-def _geometry(layer: Layer, shape: tuple[int, ...], dtype: str, groups: int) -> Geometry | str:
+def _geometry(layer: Layer, shape: tuple[int, ...], dtype: str, groups: int, has_bias: bool) -> Geometry | str:
     if not is_plain_float(dtype):
         return f"its weight is quantised ({dtype.removeprefix('torch.')})"
     if len(shape) != _DIMENSIONS[layer]:
         return f"its weight has shape {list(shape)}, which is not a {layer}'s"
     if layer in ("Embedding", "Conv1D"):
-        return Geometry(layer, *cast("tuple[int, int]", shape))
-    return Geometry(layer, shape[1] * groups, shape[0], shape[2:], groups)
+        return Geometry(layer, *cast("tuple[int, int]", shape), has_bias=has_bias)
+    return Geometry(layer, shape[1] * groups, shape[0], shape[2:], groups, has_bias)
 
 
 def is_plain_float(dtype: str) -> bool:
