@@ -71,6 +71,7 @@ def test_settings_have_the_types_of_the_configuration(method):
             continue
         hint = hints[setting.field]
         members = {hint} if typing.get_origin(hint) is list else set(typing.get_args(hint)) or {hint}
+        members = nested_hint(setting, members) or members
         assert setting.optional <= (type(None) in members), setting
         assert setting.accepts(setting.default) or (setting.required and setting.default is None), setting
         if setting.type == "choice":
@@ -80,6 +81,12 @@ def test_settings_have_the_types_of_the_configuration(method):
             numbers = {"number": {int, float}, "probability": {float}, "share": {float}}
             kinds = {"int": {int}, "count": {int}, "counts": {list[int]}, "bool": {bool}} | numbers
             assert members & kinds[setting.type], (setting, members)
+
+
+def nested_hint(setting, members):
+    """The type of a setting that is a field of a configuration inside the configuration; None for any other."""
+    nested = [typing.get_type_hints(member) for member in filter(dataclasses.is_dataclass, members)]
+    return next(({hints[setting.name]} for hints in nested if setting.name in hints), None)
 
 
 def check_choices(method, setting, members):
