@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from surgery.inject import apply, load_adapter, verify
     from surgery.language import load
     from surgery.planning import Plan, plan, read_plan
+    from surgery.runtime import Runtime
     from surgery.training import TrainConfig, train
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ _HOMES = {
     "Diagnostic": "surgery.diagnostics",
     "Graph": "surgery.graph",
     "Plan": "surgery.planning",
+    "Runtime": "surgery.runtime",
     "SurgeryError": "surgery.diagnostics",
     "TrainConfig": "surgery.training",
     "apply": "surgery.inject",
@@ -51,6 +53,7 @@ __all__ = [
     "Diagnostic",
     "Graph",
     "Plan",
+    "Runtime",
     "SurgeryError",
     "TrainConfig",
     "apply",
