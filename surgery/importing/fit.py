@@ -83,7 +83,8 @@ def fit(
     slots = slots_of(plan, shapes)
     matching = _bijection(adapter, keys, slots)
     arranged = _arranged(adapter, matching)
-    sites = list({slot.path: slot.site for slot in slots if slot.site}.values())
+    paths = {slot.path for slot in slots}
+    sites = [site for site in plan.sites if site.adapter in shapes and site.path in paths]
     settings = settings_of(adapter.declared, matching.spelled)
     if isinstance(settings, str):
         raise SurgeryError(unfit(adapter, [settings]))
@@ -95,14 +96,14 @@ def fit(
         for site in sites
         if site.path in scales.by_path and not isclose(scales.by_path[site.path], site.scale, rel_tol=1e-9)
     }
-    if strict and rescaled:
-        raise SurgeryError(unfit(adapter, [_rescaled_note(rescaled, sites, scales)], [_ALLOW_RESCALING]))
+    if rescaled and (strict or any(site.parameter for site in sites)):
+        raise SurgeryError(unfit(adapter, [_rescaled_note(rescaled, sites, scales)], [_SAME_SCALE]))
     sources = {slot: _source(slot, key, arrangement, rescaled) for slot, (key, arrangement) in arranged.items()}
     return Fitted(adapter, matching.spelled, sources, rescaled, scales.source)
 
 
 _OTHER_SETTINGS = "plan with the settings that the adapter was trained with"
-_ALLOW_RESCALING = "plan with the alpha of the file, or let the ratio go into the adapter (`strict=False`)"
+_SAME_SCALE = "plan with the alpha of the file, or let the ratio go into the adapter: modules allow it, if not strict"
 
 
 def _bijection(adapter: ForeignAdapter, keys: list[str], slots: list[Slot]) -> Matching:
@@ -123,13 +124,17 @@ def _arranged(adapter: ForeignAdapter, matching: Matching) -> dict[Slot, tuple[s
     alphas = [key for [key] in matching.alphas.values()]
     single = [key for key in alphas if adapter.tensors[key].shape not in ((), (1,))]
     notes += [note for note in (listed("alphas that are no single number", single),) if note]
-    other = [
-        f"{key} {adapter.tensors[key].dtype}" for key in (*keys.values(), *alphas) if not adapter.tensors[key].is_float
-    ]
+    other = [f"{key} {adapter.tensors[key].dtype}" for slot, key in keys.items() if _is_quantised(slot, adapter, key)]
     notes += [note for note in (listed("of a type that is no float", other),) if note]
     if notes:
         raise SurgeryError(unfit(adapter, notes, helps))
     return {slot: (keys[slot], how) for slot, how in found.items() if how is not None}
+
+
+def _is_quantised(slot: Slot, adapter: ForeignAdapter, key: str) -> bool:
+    """Whether a tensor of LoRA, LoHa or LoKr is stored as whole numbers; other methods have indices."""
+    scaled = slot.site is not None and slot.site.method in FOLDED
+    return scaled and not adapter.tensors[key].is_float
 
 
 def _scales(
