@@ -33,6 +33,7 @@ class Adamss(Method):
     paper = "https://neurips.cc/virtual/2025/loc/san-diego/poster/119606"
     peft_type = "ADAMSS"
     starts_at = {"adamss_B": 0.0}
+    resized = ("num_subspaces",)
     settings = (
         _setting("r", "int", "how many singular directions are used, at most those that the weight has"),
         _setting("num_subspaces", "int", "how many clusters of outputs there are, at most one for each output"),
