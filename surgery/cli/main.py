@@ -21,7 +21,7 @@ COMMANDS = (
     "explain",
     "lock",
     "methods",
-    "swappable",
+    "swaps",
     "verify",
     "train",
     "export",

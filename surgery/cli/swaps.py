@@ -1,4 +1,4 @@
-"""`surgery swappable`: whether adapters can be swapped into a running model, by their locks."""
+"""`surgery swaps`: whether adapters can be swapped into a running model, by their locks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _EXAMPLE = """\
 example:
-  surgery swappable voice.surg whisper.surg shout.surg
+  surgery swaps voice.surg whisper.surg shout.surg
 
 The first is the plan of the running model, the others are to be swapped into it (`surgery.Runtime`). Their locks
 are compared; no model, graph or torch is needed. Without --max-rank, the rank to prepare the model with is the
@@ -29,8 +29,8 @@ exit codes: 0 all can be swapped in, 1 one cannot, or errors
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
-        "swappable",
-        help="say whether the adapters of some locks can be swapped into a model prepared for another one",
+        "swaps",
+        help="say which adapters can be swapped into a running model, by their locks",
         description="Check whether adapters can be swapped into a running model without compiling anything again.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
