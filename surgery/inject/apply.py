@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from peft import get_peft_model
 from peft.tuners.lora import LoraLayer
-from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
+from surgery.collector import paused_collector
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.inject.compare import compare
+from surgery.inject.devices import imitating, on_meta
 from surgery.inject.fit import misfits, refusals, unknown_methods
 from surgery.inject.lowering import Lowered, lower, unproven
-from surgery.inject.snapshot import Snapshot
-from surgery.inject.state import Adapted, base_model, trainable_tensors, tuner_of
-from surgery.planning.plan import Plan
+from surgery.inject.prototypes import prototypes
+from surgery.inject.snapshot import atomically
+from surgery.inject.stamping import stamp
+from surgery.inject.state import Adapted, base_model, layer_at, trainable_tensors, tuner_of, wrappers
+from surgery.inject.tree import named_modules, named_parameters
+from surgery.methods import METHODS
+from surgery.planning.plan import Plan, Site
 
 
 def apply(model: nn.Module, plan: Plan) -> Adapted:
@@ -30,22 +36,15 @@ def apply(model: nn.Module, plan: Plan) -> Adapted:
     """
     if plan.applyable and not plan.sites and not plan.trained:
         return model  # type: ignore[return-value]
-    lowered = _checked(model, plan)
-    snapshot = Snapshot(model)
+    with paused_collector():
+        lowered = _checked(model, plan)
+    written = [model.get_submodule(s.path) for s in plan.sites if METHODS[s.method].writes_weights(s.settings)]
     try:
-        adapted = _inject(model, lowered)
-        _set_trainable(adapted, plan)
-        Diagnostics(compare(adapted, plan)).raise_errors()
+        return atomically(model, lambda: _carried_out(model, plan, lowered), written)
     except SurgeryError:
-        snapshot.restore()
         raise
     except Exception as error:
-        snapshot.restore()
         raise SurgeryError(_failed(error)) from error
-    except BaseException:
-        snapshot.restore()
-        raise
-    return adapted
 
 
 def _checked(model: nn.Module, plan: Plan) -> list[Lowered]:
@@ -59,31 +58,57 @@ def _checked(model: nn.Module, plan: Plan) -> list[Lowered]:
     return lowered
 
 
-def _inject(model: nn.Module, lowered: list[Lowered]) -> Adapted:
+def _carried_out(model: nn.Module, plan: Plan, lowered: list[Lowered]) -> Adapted:
+    modules = dict(named_modules(model))
+    groups = {adapter.name: prototypes(adapter.sites, modules) for adapter in lowered}
+    firsts = [group.site for adapter in lowered for group in groups[adapter.name]]
+    bases = [modules[site.path] for site in firsts]
+    with imitating(bases):
+        with on_meta(bases):
+            adapted = _inject(model, lowered, {name: [group.site.path for group in groups[name]] for name in groups})
+        _inherit_training(adapted, firsts, set(modules.values()))
+        _set_trainable(adapted, plan.model_copy(update={"sites": firsts}))
+        for adapter in lowered:
+            for group in groups[adapter.name]:
+                stamp(model, modules, group, adapter.config)
+    order = {path: at for at, path in enumerate(modules)}
+    tuner_of(adapted).targeted_module_names[:] = [
+        path for adapter in lowered for path in sorted((site.path for site in adapter.sites), key=order.__getitem__)
+    ]
+    Diagnostics(compare(adapted, plan)).raise_errors()
+    return adapted
+
+
+def _inject(model: nn.Module, lowered: list[Lowered], paths: dict[str, list[str]]) -> Adapted:
+    """What PEFT makes of the adapters, each at these paths only.
+
+    No copies are made before PEFT is through with all adapters, since the time that it takes for one grows with
+    the number of layers that carry others.
+    """
     first, *others = lowered
-    known = {id(module) for module in model.modules()}
     mixed = len({adapter.config.peft_type for adapter in lowered}) > 1
     with warnings.catch_warnings():
         _silence_handled()
-        adapted = get_peft_model(model, first.config, adapter_name=first.name, mixed=mixed)
+        with first.narrowed(paths[first.name]):
+            adapted = get_peft_model(model, first.config, adapter_name=first.name, mixed=mixed)
         tuner = tuner_of(adapted)
         for adapter in others:
             # PeftMixedModel.add_adapter would match against paths with its own prefix; this is what PeftModel's does.
             tuner.peft_config[adapter.name] = adapter.config
-            tuner.inject_adapter(tuner.model, adapter.name)
+            with adapter.narrowed(paths[adapter.name]):
+                tuner.inject_adapter(tuner.model, adapter.name)
     for adapter in lowered:
         tuner._cast_adapter_dtype(adapter.name)
     _renew_magnitudes(adapted, lowered)
     if others:
         tuner.set_adapter([adapter.name for adapter in lowered])
-    _inherit_training(adapted, known)
     return adapted
 
 
 def _renew_magnitudes(adapted: Adapted, lowered: list[Lowered]) -> None:
     """DoRA's magnitudes, which PEFT makes before the cast: in half precision they would not be the weight's norm."""
     configs = {adapter.name: adapter.config for adapter in lowered}
-    for layer in adapted.modules():
+    for _, layer in named_modules(adapted):
         if isinstance(layer, LoraLayer):
             for name in layer.lora_magnitude_vector:
                 variant: Any = layer.lora_variant[name]
@@ -101,33 +126,36 @@ def _silence_handled() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _inherit_training(adapted: Adapted, known: set[int]) -> None:
+def _inherit_training(adapted: Adapted, sites: Iterable[Site], known: set[nn.Module]) -> None:
     """New modules start in training mode; give each the mode of the module it wraps."""
-    outer = base_model(adapted).training
-    adapted.training = tuner_of(adapted).training = outer
-    for module in adapted.modules():
-        if isinstance(module, BaseTunerLayer):
-            mode = module.get_base_layer().training
-            for inner in module.modules():
-                if id(inner) not in known:
-                    inner.training = mode
-        elif isinstance(module, ModulesToSaveWrapper):
-            for inner in (module, *module.children()):
-                if id(inner) not in known:
-                    inner.training = module.original_module.training
+    model = base_model(adapted)
+    adapted.training = tuner_of(adapted).training = model.training
+    wrapping: list[tuple[Any, nn.Module]] = [
+        (layer, layer.get_base_layer()) for layer in (layer_at(model, site.path) for site in sites)
+    ]
+    wrapping += [(wrapper, wrapper.original_module) for _, wrapper in wrappers(model)]
+    for wrapper, wrapped in wrapping:
+        for module in wrapper.modules():
+            if module not in known:
+                module.training = wrapped.training
 
 
 def _set_trainable(adapted: Adapted, plan: Plan) -> None:
     """PEFT decides by names what stays trainable; the plan decides by modules."""
     trainable = {id(tensor) for tensor in trainable_tensors(adapted, plan)}
-    for parameter in adapted.parameters():
-        parameter.requires_grad_(id(parameter) in trainable)
+    for _, _, parameter in named_parameters(adapted):
+        if parameter.requires_grad != (id(parameter) in trainable):
+            parameter.requires_grad_(not parameter.requires_grad)
 
 
 def _failed(error: Exception) -> Diagnostic:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        way_out = "give the process more memory, or adapt the model on meta and load its weights afterwards"
+    else:
+        way_out = "take the module that it names out of its target, or report this with the plan"
     return Diagnostic(
         "E0509",
         f"PEFT could not inject the plan: {type(error).__name__}: {error}",
         notes=("the model is as it was before",),
-        helps=("take the module that it names out of its target, or report this with the plan",),
+        helps=(way_out,),
     )

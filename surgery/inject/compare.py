@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from math import isclose
 from typing import Any
 
 from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import PeftType
+from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
 from surgery.diagnostics import Diagnostic
-from surgery.inject.state import Adapted, base_model, layer_tensors, trainable_tensors, wrappers
+from surgery.inject.state import Adapted, base_model, layer_tensors, shared_tensors
 from surgery.inject.trained import saved_modules
+from surgery.inject.tree import named_modules, named_parameters
 from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
 
@@ -39,46 +41,65 @@ def compare(adapted: Adapted, plan: Plan) -> list[Diagnostic]:
 
 def _differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
     model = base_model(adapted)
-    layers = {path: module for path, module in model.named_modules() if isinstance(module, BaseTunerLayer)}
+    modules = dict(named_modules(model))
+    layers = {path: module for path, module in modules.items() if isinstance(module, BaseTunerLayer)}
     planned = {site.path for site in plan.sites}
     yield from (f"`{path}` is adapted and not planned" for path in sorted(layers.keys() - planned))
     yield from (f"`{path}` is planned and not adapted" for path in sorted(planned - layers.keys()))
+    wrappers = {path: module for path, module in modules.items() if isinstance(module, ModulesToSaveWrapper)}
+    saved = set(saved_modules(model, plan.trained))
+    yield from (f"`{path}` is trained in full and not planned" for path in sorted(wrappers.keys() - saved))
+    yield from (f"`{path}` is to be trained in full and is not" for path in sorted(saved - wrappers.keys()))
+    trained = {id(p) for wrapper in wrappers.values() for p in wrapper.modules_to_save.parameters()}
     for site in plan.sites:
         if site.path in layers:
-            yield from (f"`{site.path}`: {text}" for text in _site_differences(site, layers[site.path]))
-    wrapped, saved = {path for path, _ in wrappers(model)}, set(saved_modules(model, plan.trained))
-    yield from (f"`{path}` is trained in full and not planned" for path in sorted(wrapped - saved))
-    yield from (f"`{path}` is to be trained in full and is not" for path in sorted(saved - wrapped))
-    yield from _gradient_differences(adapted, plan)
+            tensors = dict(layer_tensors(layers[site.path], site.adapter))
+            yield from (f"`{site.path}`: {text}" for text in _site_differences(site, layers[site.path], tensors))
+            frozen = METHODS[site.method].frozen_parameters(site.settings)
+            trained |= {id(tensor) for name, tensor in tensors.items() if name.partition(".")[0] not in frozen}
+    for adapter in plan.adapters:
+        shared = dict(shared_tensors(adapted, adapter.name)) if METHODS[adapter.method].shared_parameters else {}
+        trained |= {id(tensor) for tensor in shared.values()}
+        if (added := sum(tensor.numel() for tensor in shared.values())) != adapter.shared:
+            yield f"the modules of `{adapter.name}` share {added:,} parameters, planned {adapter.shared:,}"
+    yield from _total_differences(adapted, plan, trained)
 
 
-def _site_differences(site: Site, layer: BaseTunerLayer) -> Iterator[str]:
+def _site_differences(site: Site, layer: BaseTunerLayer, tensors: Mapping[str, nn.Parameter]) -> Iterator[str]:
     method = METHODS[site.method]
     if not isinstance(layer, PEFT_TYPE_TO_TUNER_MAPPING[PeftType(method.peft_type)].tuner_layer_cls):
         yield f"carries {type(layer).__module__}.{type(layer).__name__}, not {site.method}"
         return
     name: str = site.adapter
-    scaling: dict[str, float] = vars(layer)["scaling"]
-    if set(scaling) != {name}:
-        yield f"carries the adapters {sorted(scaling)}, not `{name}`"
+    carried = {key for container in layer.adapter_layer_names for key in _held(layer, container)}
+    if carried != {name}:
+        yield f"carries the adapters {sorted(carried)}, not `{name}`"
         return
     if name not in layer.active_adapters or layer.disable_adapters or layer.merged:
         yield "its adapter is not active"
     for setting in method.settings:
-        found = _found(layer, setting.field, name)
+        found = _found(layer, setting.field, name) if setting.name not in method.resized else None
         if found is not None and found != site.settings[setting.name]:
             yield f"{setting.name} is {found}, planned {site.settings[setting.name]}"
-    if not isclose(scaling[name], site.scale, rel_tol=1e-12):
-        yield f"its scale is {scaling[name]}, planned {site.scale}"
-    added = sum(parameter.numel() for _, parameter in layer_tensors(layer, name))
+    scale = _held(layer, "scaling").get(name, 1.0)  # methods without a factor keep none
+    if not isclose(scale, site.scale, rel_tol=1e-12):
+        yield f"its scale is {scale}, planned {site.scale}"
+    added = sum(tensor.numel() for tensor in tensors.values())
     if added != site.added:
         yield f"adds {added:,} parameters, planned {site.added:,}"
 
 
+def _held(layer: BaseTunerLayer, container: str) -> Any:
+    """What a layer holds under this name by adapter, in a dictionary or a container of PyTorch; empty if nothing."""
+    attributes = vars(layer)
+    held = attributes.get(container, attributes["_modules"].get(container))
+    return held if isinstance(held, (dict, nn.ModuleDict, nn.ParameterDict)) else {}
+
+
 def _found(layer: BaseTunerLayer, field: str, name: str) -> Any:
     """What a layer keeps for this adapter under the name of a configuration field, or None."""
-    held = getattr(layer, field, None)
-    if not isinstance(held, (dict, nn.ModuleDict)) or name not in held:
+    held = _held(layer, field)
+    if name not in held:
         return None
     value = held[name]
     if isinstance(value, nn.Module):
@@ -86,15 +107,15 @@ def _found(layer: BaseTunerLayer, field: str, name: str) -> Any:
     return value
 
 
-def _gradient_differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
-    wanted = {id(parameter) for parameter in trainable_tensors(adapted, plan)}
+def _total_differences(adapted: Adapted, plan: Plan, trained: Set[int]) -> Iterator[str]:
+    """What the gradients and the totals have otherwise; `trained` are the ids of the planned parameters."""
     total = 0
-    for name, parameter in adapted.named_parameters():
-        if parameter.requires_grad != (id(parameter) in wanted):
-            yield f"`{name}` {'requires' if parameter.requires_grad else 'does not require'} a gradient"
+    for path, name, parameter in named_parameters(adapted):
+        if parameter.requires_grad != (id(parameter) in trained):
+            yield f"`{path}.{name}` {'requires' if parameter.requires_grad else 'does not require'} a gradient"
         total += parameter.numel() * parameter.requires_grad
     if total != plan.totals.trainable:
         yield f"{total:,} parameters are trainable, planned {plan.totals.trainable:,}"
-    added = sum(site.added for site in plan.sites)
+    added = sum(site.added for site in plan.sites) + sum(adapter.shared for adapter in plan.adapters)
     if added != plan.totals.added:
-        yield f"the sites of the plan add {added:,} parameters, its totals say {plan.totals.added:,}"
+        yield f"the sites and adapters of the plan add {added:,} parameters, its totals say {plan.totals.added:,}"

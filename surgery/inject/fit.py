@@ -11,11 +11,14 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from surgery.diagnostics import Diagnostic
+from surgery.inject.quantised import size_of
+from surgery.inject.tree import named_modules, named_parameters
 from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import counted
 
-_CLASSES = (nn.Embedding, nn.Conv2d, nn.Conv1d, nn.Linear, Conv1D)
+# Classes whose names others may have too.
+_CLASSES = {cls.__name__: cls for cls in (nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, Conv1D)}
 _SHOWN = 5
 
 
@@ -46,7 +49,7 @@ def misfits(model: nn.Module, plan: Plan) -> Iterator[Diagnostic]:
         )
         return
     paths: dict[int, list[str]] = {}
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = dict(named_modules(model, repeated=True))
     for path, module in modules.items():
         paths.setdefault(id(module), []).append(path)
     differences = [
@@ -72,22 +75,22 @@ def _misfit(message: str, notes: list[str]) -> Diagnostic:
 
 def _is_adapted(model: nn.Module) -> bool:
     wrapped = isinstance(model, (PeftModel, PeftMixedModel)) or hasattr(model, "peft_config")
-    return wrapped or any(isinstance(m, (BaseTunerLayer, AuxiliaryTrainingWrapper)) for m in model.modules())
+    return wrapped or any(isinstance(m, (BaseTunerLayer, AuxiliaryTrainingWrapper)) for _, m in named_modules(model))
 
 
 def _site_difference(site: Site, module: nn.Module | None, paths: dict[int, list[str]]) -> str | None:
     if module is None:
         return f"`{site.path}` does not exist"
     kind = type(module).__name__
-    if kind != site.kind or not isinstance(module, _CLASSES):
+    if kind != site.kind or not isinstance(module, _CLASSES.get(kind, nn.Module)):
         return f"`{site.path}` is a {type(module).__module__}.{kind}, the plan says {site.kind}"
-    shape = list(module.weight.shape)
+    shape = size_of(module) if getattr(module, "weight", None) is not None else []
     if shape != site.shape:
         return f"`{site.path}` has a weight of shape {shape}, the plan says {site.shape}"
     if len(paths[id(module)]) > 1:
         others = ", ".join(f"`{path}`" for path in paths[id(module)] if path != site.path)
         return f"`{site.path}` is the same module as {others}, and PEFT would adapt one of these places only"
-    if site.method == "lora" and getattr(module, "dilation", (1,)) not in ((1,), (1, 1)):
+    if site.method == "lora" and set(getattr(module, "dilation", ())) - {1}:
         return f"`{site.path}` is a convolution with a dilation, which PEFT's LoRA drops"
     return None
 
@@ -97,7 +100,8 @@ def count_parameters(model: nn.Module) -> int:
 
     Those of an `nn.LSTM` on a GPU lie in one storage, at different places.
     """
-    return sum({(p.untyped_storage()._cdata, p.storage_offset()): p.numel() for p in model.parameters()}.values())
+    held = (parameter for _, _, parameter in named_parameters(model))
+    return sum({(p.untyped_storage()._cdata, p.storage_offset()): p.numel() for p in held}.values())
 
 
 def unknown_methods(plan: Plan) -> Iterator[Diagnostic]:

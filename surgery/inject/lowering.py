@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,16 +14,22 @@ import peft
 from peft import PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
+from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
 from surgery.diagnostics import Diagnostic
-from surgery.inject.patterns import anchored, anywhere_wrapped, exactly
+from surgery.inject.patterns import all_but, anchored, anywhere_wrapped, exactly
 from surgery.inject.trained import saved_modules, selected_by_suffix
-from surgery.methods import METHODS, Method
+from surgery.inject.tree import named_modules
+from surgery.methods import METHODS
+from surgery.methods.setting import NOWHERE
 from surgery.planning.plan import Plan, Site
 
-# The settings that PEFT lets vary within one adapter, and the field that says where they do.
-_PATTERNS = {"r": "rank_pattern", "alpha": "alpha_pattern"}
+# What PEFT changes in a configuration while it injects: targets that transformers has fused, and what its layers found.
+_REWRITTEN = (
+    *("target_modules", "exclude_modules", "target_parameters"),
+    *("rank_pattern", "alpha_pattern", "fan_in_fan_out"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,25 @@ class Lowered:
     sites: tuple[Site, ...]
     config: PeftConfig
 
+    @contextmanager
+    def narrowed(self, paths: Iterable[str]) -> Iterator[None]:
+        """PEFT adapts only these of the sites meanwhile.
+
+        Afterwards the configuration is the full one again, also where PEFT has rewritten it.
+        """
+        own = {name: value for name, value in vars(self.config).items() if name in _REWRITTEN}
+        self._select(anywhere_wrapped(exactly(paths)))
+        try:
+            yield
+        finally:
+            for name, value in own.items():
+                setattr(self.config, name, value)
+
+    def _select(self, pattern: str) -> None:
+        self.config.target_modules = pattern
+        if getattr(self.config, "exclude_modules", None) is not None:
+            self.config.exclude_modules = all_but(pattern)
+
 
 def lower(model: nn.Module, plan: Plan) -> list[Lowered]:
     """The PEFT configuration of every adapter of the plan. The first one also carries the trained modules."""
@@ -40,6 +68,8 @@ def lower(model: nn.Module, plan: Plan) -> list[Lowered]:
     for index, name in enumerate(dict.fromkeys(site.adapter for site in plan.sites)):
         sites = tuple(site for site in plan.sites if site.adapter == name)
         config = _config(sites, mixed, saved if index == 0 else [])
+        if _is_rewritten(model, config):
+            config.exclude_modules = all_but(config.target_modules)
         adapters.append(Lowered(name, sites, config))
     return adapters
 
@@ -48,61 +78,103 @@ def _config(sites: tuple[Site, ...], mixed: bool, saved: list[str]) -> PeftConfi
     method = METHODS[sites[0].method]
     make: type[PeftConfig] = getattr(peft, method.config)
     values = method.fields(sites[0].settings)
-    for name, pattern in _PATTERNS.items():
-        values[_field(method, name)], values[pattern] = _per_site(sites, name, mixed)
+    for setting in method.settings:
+        if setting.pattern and setting.field:
+            values[setting.field], values[setting.pattern] = _per_site(sites, setting.name, mixed)
+        elif setting.pattern:
+            values[setting.pattern] = _selected((s.path for s in sites if s.settings[setting.name]), mixed)
     if "fan_in_fan_out" in {field.name for field in fields(make)}:
         values["fan_in_fan_out"] = any(site.kind == "Conv1D" for site in sites)  # transformers' stores (in, out)
-    pattern = exactly(site.path for site in sites)
-    target = anywhere_wrapped(pattern) if mixed else pattern
-    return make(target_modules=target, modules_to_save=saved or None, **values)
+    return make(target_modules=_selected((s.path for s in sites), mixed), modules_to_save=saved or None, **values)
 
 
-def _field(method: Method, name: str) -> str:
-    setting = method.setting(name)
-    assert setting is not None, f"{method.name} has no {name}"
-    return setting.field
+def _selected(paths: Iterable[str], mixed: bool) -> str:
+    own = list(paths)
+    pattern = exactly(own) if own else NOWHERE
+    return anywhere_wrapped(pattern) if mixed else pattern
 
 
 def _per_site(sites: tuple[Site, ...], name: str, mixed: bool) -> tuple[Any, dict[str, Any]]:
     """The commonest value of a setting, and a pattern for the sites of every other value."""
     values = Counter(site.settings[name] for site in sites)
     [(default, _)] = values.most_common(1)
-    patterns = {
-        value: exactly(site.path for site in sites if site.settings[name] == value)
-        for value in values
-        if value != default
+    others = [value for value in values if value != default]
+    return default, {
+        anchored(_selected((s.path for s in sites if s.settings[name] == value), mixed)): value for value in others
     }
-    return default, {anchored(anywhere_wrapped(p) if mixed else p): value for value, p in patterns.items()}
 
 
 def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnostic]:
     """What PEFT would read differently from the plan, by its own matching on the live module tree (E0406)."""
-    names = [name for name, _ in model.named_modules() if name]
+    names = [name for name, _ in named_modules(model) if name]
     for adapter in lowered:
+        try:
+            config = _as_injected(model, adapter.config)
+        except ValueError as error:
+            yield _refused(adapter, str(error))
+            continue
+        if parameters := getattr(config, "target_parameters", None):
+            yield _refused(adapter, f"it would adapt the parameters {', '.join(sorted(parameters))}")
+            continue
         planned = {site.path for site in adapter.sites}
-        matched = {name for name in names if check_target_module_exists(adapter.config, name)}
+        matched = {name for name in names if check_target_module_exists(config, name)}
         if matched != planned:
             yield _inexact(f"the adapter `{adapter.name}`", matched - planned, planned - matched)
-        saved = set(adapter.config.modules_to_save or ())
+        saved = set(config.modules_to_save or ())
         wrapped = selected_by_suffix(model, saved)
         if wrapped != saved:
             yield _inexact("`modules_to_save`", wrapped - saved, saved - wrapped)
-        yield from _wrong_patterns(adapter)
+        yield from _wrong_patterns(adapter, config)
         yield from _unusable_name(adapter.name)
 
 
-def _wrong_patterns(adapter: Lowered) -> Iterator[Diagnostic]:
-    for site in adapter.sites:
-        for name, attribute in _PATTERNS.items():
-            pattern = getattr(adapter.config, attribute)
-            default = getattr(adapter.config, _field(METHODS[site.method], name))
-            found = pattern.get(get_pattern_key(pattern, site.path), default)
-            if found != site.settings[name]:
+def _is_rewritten(model: nn.Module, config: PeftConfig) -> bool:
+    """Whether PEFT makes a list of last names of the pattern, which would select these names anywhere in the model."""
+    try:
+        return _as_injected(model, config).target_modules != config.target_modules
+    except ValueError:
+        return False  # `unproven` says so
+
+
+def _as_injected(model: nn.Module, config: PeftConfig) -> Any:
+    """The configuration as PEFT rewrites it for models whose experts transformers has fused since its version 4.
+
+    Raises ValueError where PEFT does, for targets that it cannot rewrite.
+    """
+    rewritten = copy.deepcopy(config)
+    convert_peft_config_for_transformers(rewritten, model, conversions=None)
+    return rewritten
+
+
+def _refused(adapter: Lowered, why: str) -> Diagnostic:
+    return Diagnostic(
+        "E0406",
+        f"PEFT rewrites the targets of the adapter `{adapter.name}` for this model: {why}",
+        place=adapter.sites[0].place,
+        helps=("take the modules that are called like the experts of this architecture out of the target",),
+    )
+
+
+def _wrong_patterns(adapter: Lowered, config: PeftConfig) -> Iterator[Diagnostic]:
+    method = METHODS[adapter.sites[0].method]
+    for setting in method.settings:
+        if not setting.pattern:
+            continue
+        pattern = getattr(config, setting.pattern)
+        default = getattr(config, setting.field) if setting.field else None
+        for site in adapter.sites:
+            found = (
+                pattern.get(get_pattern_key(pattern, site.path), default)
+                if setting.field
+                else re.fullmatch(pattern, site.path) is not None
+            )
+            if found != site.settings[setting.name]:
                 yield Diagnostic(
                     "E0406",
-                    f"PEFT would read {name} = {found} for `{site.path}`, planned {site.settings[name]}",
+                    f"PEFT would read {setting.name} = {found} for `{site.path}`,"
+                    f" planned {site.settings[setting.name]}",
                     place=site.place,
-                    helps=(f"give this module the {name} of the other modules of its target",),
+                    helps=(f"give this module the {setting.name} of the other modules of its target",),
                 )
 
 

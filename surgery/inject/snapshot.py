@@ -2,26 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
+
+from surgery.collector import paused_collector
+from surgery.inject.tree import named_modules
+
+T = TypeVar("T")
+_NOTHING: dict[Any, Any] = {}
+
+
+def atomically(model: nn.Module, change: Callable[[], T], written: Iterable[nn.Module] = ()) -> T:
+    """Do `change()`; if anything stops it, Ctrl-C as well, the model is as before when the exception goes on.
+
+    `written` are the modules whose weights `change` gives other values: these are copied beforehand.
+    """
+    with paused_collector():
+        snapshot = Snapshot(model, written)
+    # Nothing may come between the end of the change and the return: an interrupt there would leave a changed model.
+    try:
+        with paused_collector():
+            return change()
+    except BaseException:
+        with _held_interrupts():
+            snapshot.restore()
+        raise
 
 
 class Snapshot:
     """What injecting may change in a model: module and parameter objects in their places, attributes, hooks,
     training flags, `requires_grad`, the storage behind each tensor, and the model's `config`.
 
-    Values inside a storage are not copied: the initialisations that write base weights are refused before.
+    Values inside a storage are copied for the modules in `written` only.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self._attributes = [_Attributes(module) for module in model.modules()]
+    def __init__(self, model: nn.Module, written: Iterable[nn.Module] = ()) -> None:
+        modules = [module for _, module in named_modules(model)]
+        self._attributes = [_Attributes(module) for module in modules]
         config = getattr(model, "config", None)
         if hasattr(config, "__dict__"):
             self._attributes.append(_Attributes(config))
-        tensors: list[torch.Tensor] = [*model.parameters(), *model.buffers()]
-        self._tensors = [(tensor, tensor.requires_grad, tensor.data) for tensor in tensors]
+        tensors: dict[int, torch.Tensor] = {}
+        for module in modules:
+            tensors |= {id(t): t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None}
+        self._tensors = [(tensor, tensor.requires_grad, tensor.data) for tensor in tensors.values()]
+        self._values = [(p.data, p.detach().clone()) for module in written for p in module.parameters()]
 
     def restore(self) -> None:
         for attributes in self._attributes:
@@ -29,21 +60,27 @@ class Snapshot:
         for tensor, requires_grad, data in self._tensors:
             tensor.data = data
             tensor.requires_grad_(requires_grad)
+        for data, value in self._values:
+            data.copy_(value)
 
 
 class _Attributes:
-    """The attributes of an object, and the contents of those that are dictionaries (children, hooks, ...)."""
+    """The attributes of an object, and the contents of those that are containers (children, hooks, ...)."""
+
+    __slots__ = ("_contents", "_owner", "_values")
 
     def __init__(self, owner: Any) -> None:
         self._owner = owner
-        self._values: dict[str, Any] = dict(owner.__dict__)
-        self._contents = {name: dict(value) for name, value in self._values.items() if isinstance(value, dict)}
+        self._values: dict[str, Any] = owner.__dict__.copy()
+        self._contents = [
+            (value, value.copy() if value else _NOTHING) for value in self._values.values() if isinstance(value, dict)
+        ]
 
     def restore(self) -> None:
-        self._owner.__dict__.clear()
-        self._owner.__dict__.update(self._values)
-        for name, content in self._contents.items():
-            container = self._values[name]
+        if not _same(self._owner.__dict__, self._values):
+            self._owner.__dict__.clear()
+            self._owner.__dict__.update(self._values)
+        for container, content in self._contents:
             # One that refuses to be changed, as the configuration of diffusers' models, has not been changed.
             if not _same(container, content):
                 container.clear()
@@ -53,3 +90,19 @@ class _Attributes:
 def _same(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
     """Whether the keys and their order are equal, and the values the same objects."""
     return list(left) == list(right) and all(left[key] is right[key] for key in right)
+
+
+@contextmanager
+def _held_interrupts() -> Iterator[None]:
+    """Ctrl-C takes effect after this block. Python raises KeyboardInterrupt in the main thread only."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        signal.raise_signal(signal.SIGINT)

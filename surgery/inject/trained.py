@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
+from surgery.inject.tree import named_modules
+
 
 def saved_modules(model: nn.Module, trained: Iterable[str]) -> list[str]:
     """The outermost modules at or below `trained` that hold tensors of their own.
@@ -17,8 +19,15 @@ def saved_modules(model: nn.Module, trained: Iterable[str]) -> list[str]:
     found: list[str] = []
     for path in trained:
         found.extend(_holders(model.get_submodule(path), path))
-    outer = dict.fromkeys(found)
-    return [path for path in outer if not any(path.startswith(other + ".") for other in outer)]
+    holders = dict.fromkeys(found)
+    return [path for path in holders if not any(outer in holders for outer in _ancestors(path))]
+
+
+def _ancestors(path: str) -> Iterator[str]:
+    """The paths of the modules that hold this one, the innermost first."""
+    while "." in path:
+        path = path.rpartition(".")[0]
+        yield path
 
 
 def _holders(module: nn.Module, path: str) -> Iterator[str]:
@@ -33,4 +42,4 @@ def _holders(module: nn.Module, path: str) -> Iterator[str]:
 def selected_by_suffix(model: nn.Module, names: Iterable[str]) -> set[str]:
     """The modules that PEFT would wrap for these `modules_to_save` (`peft.utils.other._set_trainable`: by ending)."""
     endings = tuple(names)
-    return {path for path, _ in model.named_modules(remove_duplicate=False) if endings and path.endswith(endings)}
+    return {path for path, _ in named_modules(model, repeated=True) if endings and path.endswith(endings)}
