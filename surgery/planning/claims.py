@@ -113,33 +113,30 @@ def claim_of_train(selector: Selector, train: tree.Train) -> Claim:
     """The modules a `train` trains: those it selects with all inside them, less its `except`s with all inside those."""
     chosen = selector(train.select, strict=True)
     taken = union(selector(node) for node in train.except_)
-    left = _with_inside(selector, chosen) - _with_inside(selector, taken)
-    _check_whole_modules(selector, train, chosen, taken)
-    claim = Claim(train, selector.ordered(path for path in left.members if path in selector.graph))
+    around, graph = _with_inside(selector, chosen), selector.graph
+    left = around - _with_inside(selector, taken)
+    claim = Claim(train, selector.ordered(path for path in left.members if path in graph))
     named = Claim(train, selector.ordered(chosen.members - taken.yes))
     _check_choice(selector, named, chosen, left.doubtful)
-    if named.paths and not any(selector.graph[path].parameters for path in claim.paths):
+    singled_out = [path for path in named.paths if path not in graph]
+    kept = [path for path in taken.members if path not in graph and _holder(path) in around.members]
+    if singled_out or kept:
+        selector.found.add(_no_whole_module(graph, claim, selector.ordered(singled_out or kept), bool(singled_out)))
+    elif named.paths and not any(graph[path].parameters for path in claim.paths):
         selector.found.add(_nothing_to_train(named))
     return claim
 
 
-def _check_whole_modules(selector: Selector, train: tree.Train, chosen: Selection, taken: Selection) -> None:
+def _no_whole_module(graph: Graph, claim: Claim, paths: tuple[str, ...], is_trained: bool) -> Diagnostic:
     """E0406 where a `train` selects parameters, or takes some out of the modules it trains."""
-    graph = selector.graph
-    named = [path for path in chosen.members - taken.yes if path not in graph]
-    kept = [path for path in taken.members - chosen.members if path not in graph and _holder(path) in chosen.yes]
-    if paths := selector.ordered([*named, *kept]):
-        what = "trains" if named else "leaves out"
-        holder = shown(graph.holder(paths[0]).path)
-        selector.found.add(
-            Diagnostic(
-                "E0406",
-                f"`train` {what} {quantity(graph, paths)}, and PEFT trains and saves whole modules",
-                train.select.span,
-                label=f"{what} {some(paths)}",
-                helps=(f"decide on the module that holds it, {holder}, as in `path(...)`",),
-            )
-        )
+    what = "trains" if is_trained else "leaves out"
+    return Diagnostic(
+        "E0406",
+        f"`train` {what} {quantity(graph, paths)}, and PEFT trains and saves whole modules",
+        claim.span,
+        label=f"{what} {some(paths)}",
+        helps=(f"decide on the module that holds it, {shown(_holder(paths[0]))}, as in `path(...)`",),
+    )
 
 
 def _with_inside(selector: Selector, chosen: Selection) -> Selection:

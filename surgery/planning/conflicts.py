@@ -65,9 +65,10 @@ def _halves(graph: Graph, claim: Claim) -> list[str]:
 
 def _twice(graph: Graph, claim: Claim) -> Diagnostic:
     paths = _halves(graph, claim)
+    them = "it" if len(paths) == 1 else "them"
     return Diagnostic(
         "E0302",
-        f"{claim.subject} claims {quantity(graph, paths)} with the module that holds them",
+        f"{claim.subject} claims {quantity(graph, paths)} with the module that holds {them}",
         claim.span,
         label=f"selects {some(paths)}",
         helps=("select the module, or its parameters: PEFT gives one of them an adapter, not both",),

@@ -57,3 +57,46 @@ def test_doubt_keeps_its_reason() -> None:
 def test_what_is_vouched_for_settles_every_doubt() -> None:
     doubtful = Selection(frozenset("a"), {"b": "why", "c": "why"})
     assert doubtful.known_by(frozenset("b")) == Selection(frozenset("ab"))
+
+
+PARAMETERS = frozenset("def")  # of the paths, those that are parameters; the others are modules
+sets = st.recursive(
+    st.tuples(st.sampled_from(("path", "param")), st.frozensets(st.sampled_from(PATHS))),
+    lambda inner: st.tuples(st.sampled_from("|&-"), inner, inner),
+    max_leaves=6,
+)
+
+
+def evaluated(node: tuple) -> Selection:
+    """A set as the selector builds it: `path` holds modules, and implies parameters; `param` holds parameters."""
+    operator, *parts = node
+    if operator == "path":
+        return Selection(parts[0], implied=parts[0] & PARAMETERS)
+    if operator == "param":
+        return Selection(parts[0] & PARAMETERS)
+    left, right = map(evaluated, parts)
+    return left | right if operator == "|" else left & right if operator == "&" else left - right
+
+
+def defined(node: tuple) -> tuple[frozenset[str], frozenset[str]]:
+    """By the definition: the members of a set, and the parameters that belong to it."""
+    operator, *parts = node
+    if operator == "path":
+        return parts[0] - PARAMETERS, parts[0] & PARAMETERS
+    if operator == "param":
+        return parts[0] & PARAMETERS, parts[0] & PARAMETERS
+    (left, ours), (right, theirs) = map(defined, parts)
+    modules, parameters = left - PARAMETERS, left & PARAMETERS
+    if operator == "|":
+        return left | right, ours | theirs
+    if operator == "&":
+        return modules & right | parameters & theirs | right & PARAMETERS & ours, ours & theirs
+    return (modules - right) | (parameters - theirs), ours - theirs
+
+
+@given(sets)
+def test_parameters_are_members_where_they_are_named(node: tuple) -> None:
+    found, (members, belonging) = evaluated(node), defined(node)
+    assert found.members == members
+    assert found.yes & PARAMETERS == belonging
+    assert union([found, Selection()]) == found
