@@ -21,6 +21,7 @@ _NUMBERS = (
     "out_channels",
     "kernel_size",
     "stride",
+    "padding",
     "dilation",
     "groups",
     "num_embeddings",
@@ -84,6 +85,8 @@ def _numbers(module: torch.nn.Module) -> dict[str, int]:
             value = value[0]
         if isinstance(value, int) and not isinstance(value, bool):
             numbers[name] = value
+    if module.__dict__.get("padding_mode", "zeros") != "zeros":
+        numbers.pop("padding", None)  # not a number of zeros on each side
     # transformers' Conv1D calls its sizes nx and nf; its weight is (in, out).
     if {"nx", "nf"} <= module.__dict__.keys():
         numbers |= {"in_features": int(module.__dict__["nx"]), "out_features": int(module.__dict__["nf"])}

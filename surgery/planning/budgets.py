@@ -19,16 +19,19 @@ _BYTES_OPTIMIZED = 8  # AdamW keeps two fp32 moments of every trained number
 
 def count_totals(graph: Graph, sites: Iterable[Site], adapters: Iterable[Adapter], trained: Iterable[str]) -> Totals:
     """Parameters added and trained, and the bytes they take; shared storage counts once."""
+    sites = list(sites)
     added = sum(site.added for site in sites) + sum(adapter.shared for adapter in adapters)
+    frozen = sum(site.frozen for site in sites)
     in_full = sum({p.storage: p.numel for path in trained for p in graph[path].parameters}.values())
-    trainable = added + in_full
+    trainable = added - frozen + in_full
     return Totals(
         added=added,
+        frozen=frozen,
         trained=in_full,
         trainable=trainable,
         total=graph.parameters,
         share=trainable / graph.parameters if graph.parameters else 0.0,
-        adapter_bytes=_BYTES_SAVED * trainable,
+        adapter_bytes=_BYTES_SAVED * (added + in_full),
         optimizer_bytes=_BYTES_OPTIMIZED * trainable,
     )
 

@@ -25,8 +25,9 @@ class Site(Record):
 
     `parameter` is the name of the parameter within the module at `path`; empty where the module itself is adapted.
     `kind` is the module's class, `shape` that of its weight or of the parameter, `scale` the factor on the adapter's
-    product, `added` the parameters it gains, `adapter` the named PEFT adapter it belongs to, `place` the line of the
-    target that chose it, `roles` what the graph knows of it (role to evidence).
+    product, `added` the parameters it gains, `frozen` how many of these are never trained, `adapter` the named PEFT
+    adapter it belongs to, `place` the line of the target that chose it, `roles` what the graph knows of it (role to
+    evidence).
     """
 
     path: str
@@ -39,6 +40,7 @@ class Site(Record):
     settings: dict[str, Any]
     scale: float
     added: int
+    frozen: int = 0
     adapter: str
     roles: dict[str, str] = Field(default_factory=dict)
 
@@ -111,9 +113,13 @@ class Limit(Record):
 
 
 class Totals(Record):
-    """Counts of parameters. `trainable` = `added` + `trained`; `share` = `trainable` / `total` of the base."""
+    """Counts of parameters. `trainable` = `added` - `frozen` + `trained`; `share` = `trainable` / `total` of the base.
+
+    `adapter_bytes` are those of all that is added or trained, `optimizer_bytes` those of AdamW's moments.
+    """
 
     added: int
+    frozen: int = 0
     trained: int
     trainable: int
     total: int

@@ -13,6 +13,7 @@ from surgery.language.method_use import unknown_method
 from surgery.language.nearest import listed
 from surgery.language.spec import LoadedSpec
 from surgery.methods import METHODS, Method, resolve
+from surgery.methods.geometry import weight_shape
 from surgery.methods.parameters import added_to_parameter, parameter_advice, parameter_refusal
 from surgery.planning.claims import Claim
 from surgery.planning.facts import roles_of
@@ -105,18 +106,18 @@ def _refused(
 
 def _site(resolved: _Resolved, module: Module, parameter: Parameter | None, adapter: str) -> Site:
     claim, method, settings = resolved.claim, resolved.method, resolved.settings
-    adapted = parameter or module.weight
     return Site(
         path=module.path,
         parameter=parameter.name if parameter else "",
         kind=module.kind,
-        shape=list(adapted.shape) if adapted else [],
+        shape=list(parameter.shape if parameter else weight_shape(module)),
         target=claim.name,
         place=claim.statement.span.place,
         method=method.name,
         settings=dict(settings),
         scale=method.scale(module, settings),
         added=added_to_parameter(parameter, settings) if parameter else method.added(module, settings),
+        frozen=0 if parameter else method.frozen(module, settings),
         adapter=adapter,
         roles=dict(roles_of(module, parameter) if parameter else module.roles),
     )

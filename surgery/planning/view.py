@@ -10,7 +10,7 @@ from surgery.planning.changes import Changes, Pair
 from surgery.planning.evidence import by_evidence
 from surgery.planning.grouping import group_paths
 from surgery.planning.plan import Plan, Protection, Site
-from surgery.planning.words import bytes_text, counted, limit_text, settings_text, share_text, value_text
+from surgery.planning.words import bytes_text, counted, limit_text, method_text, share_text, value_text
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -100,7 +100,7 @@ def _site_rows(sites: Sequence[Site]) -> Iterator[list[str]]:
             str(group),
             counted(len(group), "site"),
             what,
-            f"{first.method} {settings_text(first.settings)} scale {first.scale:g}",
+            f"{method_text(first.method, first.settings)} scale {first.scale:g}",
             f"+{first.added * len(group):,}",
         ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from surgery.graph import Graph
 from surgery.language import tree
+from surgery.methods import METHODS
 
 
 def counted(count: int, noun: str) -> str:
@@ -68,8 +69,8 @@ def value_text(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def settings_text(settings: Mapping[str, Any]) -> str:
-    """Settings that say something: what is off, or starts as usual, is left out."""
-    usual = (False, None)
-    said = {name: value for name, value in settings.items() if value not in usual and (name, value) != ("init", True)}
-    return " ".join(f"{name}={value_text(value)}" for name, value in said.items())
+def method_text(method: str, settings: Mapping[str, Any]) -> str:
+    """A method with the settings that say something: rank and the like always, others where not the default."""
+    usual = {s.name: s.default for s in METHODS[method].settings if not s.per_site} if method in METHODS else {}
+    said = {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
+    return " ".join([method, *(f"{name}={value_text(value)}" for name, value in said.items())])

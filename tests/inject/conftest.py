@@ -8,6 +8,7 @@ from torch import nn
 
 from surgery.inject.fit import count_parameters
 from surgery.methods import METHODS
+from surgery.methods.geometry import weight_shape
 from surgery.planning.plan import Adapter, Fingerprints, Plan, Site, Totals
 
 
@@ -25,13 +26,14 @@ def plan_for(model: nn.Module, targets: Mapping, trained=(), **changes) -> Plan:
                 Site(
                     path=path,
                     kind=module.kind,
-                    shape=list(module.weight.shape) if module.weight else [],
+                    shape=list(weight_shape(module)),
                     target=target,
                     place="test.surg:1",
                     method=name,
                     settings=settings,
                     scale=method.scale(module, settings),
                     added=method.added(module, settings),
+                    frozen=method.frozen(module, settings),
                     adapter=target,
                 )
             )
@@ -46,6 +48,7 @@ def plan_for(model: nn.Module, targets: Mapping, trained=(), **changes) -> Plan:
             )
         )
     added = sum(site.added for site in sites) + sum(adapter.shared for adapter in adapters)
+    frozen = sum(site.frozen for site in sites)
     total = count_parameters(model)
     holders = [p for path in trained for p in model.get_submodule(path).parameters()]
     full = sum({id(p): p.numel() for p in holders}.values())
@@ -64,12 +67,13 @@ def plan_for(model: nn.Module, targets: Mapping, trained=(), **changes) -> Plan:
         budget=[],
         totals=Totals(
             added=added,
+            frozen=frozen,
             trained=full,
-            trainable=added + full,
+            trainable=added - frozen + full,
             total=total,
-            share=(added + full) / total,
+            share=(added - frozen + full) / total,
             adapter_bytes=4 * (added + full),
-            optimizer_bytes=8 * (added + full),
+            optimizer_bytes=8 * (added - frozen + full),
         ),
         fingerprints=Fingerprints(spec="", graph=""),
         diagnostics=[],
