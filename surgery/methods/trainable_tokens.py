@@ -30,7 +30,7 @@ class TrainableTokens(Method):
     # PEFT's layers fail when an adapter is active that is not on them.
     several = False
     settings = (
-        _setting("token_indices", "counts", "the rows that are trained, from 0; every spec has to name them"),
+        _setting("token_indices", "counts", "the rows that are trained, counted from 0"),
         _setting(
             "init_weights",
             "bool",

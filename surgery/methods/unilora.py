@@ -46,5 +46,9 @@ class Unilora(Method):
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "none"
 
+    def needs_floats(self, settings: Mapping[str, Any]) -> bool:
+        """PEFT gives the scales the dtype of the weight: of a quantised one, whole numbers, all of them 0."""
+        return True
+
 
 UNILORA = Unilora()

@@ -74,6 +74,29 @@ def test_values_out_of_bounds_are_refused(given):
     assert problem.helps
 
 
+@pytest.mark.parametrize("value", [0, 0.5, 1, 1.0])
+def test_a_share_may_be_none_of_it_and_all_of_it(value):
+    settings, problems = resolved(METHODS["tinylora"], weight_tying=value)
+    assert not problems
+    assert repr(settings["weight_tying"]) == repr(float(value))
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1, "all", True, [1]], ids=str)
+def test_a_share_beyond_its_bounds_is_refused(value):
+    assert codes(METHODS["tinylora"], weight_tying=value) == ["E0403"]
+
+
+def test_a_list_of_counts_has_one_form():
+    settings, problems = resolved(METHODS["trainable_tokens"], token_indices=[7.0, 0])
+    assert not problems
+    assert repr(settings["token_indices"]) == "[7, 0]"
+
+
+@pytest.mark.parametrize("value", [7, "7", [-1], [1.5], [True], [None], [[1]]], ids=str)
+def test_what_is_no_list_of_counts_is_refused(value):
+    assert codes(METHODS["trainable_tokens"], token_indices=value) == ["E0403"]
+
+
 @pytest.mark.parametrize("init", ["pissa_niter_16", "eva", "corda", "lora_ga", "loftq"])
 def test_inits_that_a_plan_cannot_hold_are_refused_as_such(init):
     assert codes(LORA, init=init) == ["E0405"]
