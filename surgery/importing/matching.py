@@ -74,12 +74,13 @@ def match(keys: Sequence[str], slots: Sequence[Slot]) -> list[Matching]:
         spellings = Spellings(slots, name)
         readings = {key: list(spellings.readings(key)) for key in keys}
         votes = Counter(spelled for found in readings.values() for spelled in set(index.spelled(found)))
-        tried += [index.matching(readings, spelled) for spelled, _ in votes.most_common(_TRIED)]
+        likely = [spelled for spelled, _ in votes.most_common(_TRIED)] or [Spelled(False, "")]
+        tried += [index.matching(readings, spelled) for spelled in likely]
     bijections = [matching for matching in tried if matching.is_bijection]
     if bijections:
         first, *others = bijections
         return [first, *(other for other in others if other.fills != first.fills)]
-    return [max(tried, key=lambda m: m.matched, default=Matching(Spelled(False, ""), slots, {key: [] for key in keys}))]
+    return [max(tried, key=lambda matching: matching.matched)]
 
 
 class _Index:

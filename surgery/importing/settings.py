@@ -10,9 +10,19 @@ from typing import Any
 from surgery.importing.foreign import Declared
 from surgery.importing.matching import PEFT_PREFIX, Spelled
 from surgery.methods import METHODS
+from surgery.methods.catalogue import CATALOGUE
+from surgery.methods.reasons import BY_SURGERY
 from surgery.planning.plan import Site
 
 _PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern", "alpha": "alpha_pattern"}
+_SCALING = frozenset(("r", "lora_alpha", "alpha", "use_rslora"))  # compared as scales and shapes
+# How an adapter was started, or is trained and served, not what it adds.
+_NEUTRAL = frozenset(
+    (
+        *("corda_config", "eva_config", "lora_ga_config", "loftq_config"),
+        *("megatron_config", "megatron_core", "runtime_config", "ensure_weight_tying", "qalora_group_size"),
+    )
+)
 # LoRA's ways of starting that change the base model, so that the adapter is none of the model as it was.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
@@ -85,17 +95,35 @@ def differing(sites: Sequence[Site], settings: Settings | None, scaled: Mapping[
             yield f"{settings.source} is of {settings.values['peft_type']}, `{site.path}` is to get {site.method}"
             return
         wanted = method.fields(site.settings)
-        yield from _differing(site, wanted, settings.at(site.path), compare_all=site.method not in scaled)
+        yield from _differing(site, wanted, settings.at(site.path), site.method in scaled)
 
 
-def _differing(site: Site, wanted: Mapping[str, Any], stated: Mapping[str, Any], compare_all: bool) -> Iterator[str]:
-    """Dropout acts in training only, and how an adapter starts is past, unless that changed the base model."""
-    for field, value in wanted.items():
-        other = stated.get(field, value)
-        if other == value or "dropout" in field:
+def _differing(site: Site, wanted: Mapping[str, Any], stated: Mapping[str, Any], scaled: bool) -> Iterator[str]:
+    """What is declared in PEFT's fields, but for where an adapter goes, how it is trained, and how it started."""
+    method = METHODS[site.method]
+    for field, known in CATALOGUE[method.peft_type].fields.items():
+        if field in BY_SURGERY or field in _NEUTRAL or "dropout" in field or (scaled and field in _SCALING):
             continue
+        value, other = wanted.get(field, known.default), stated.get(field, known.default)
         if "init" in field:
-            if any(isinstance(init, str) and init.startswith(_CHANGES_BASE) for init in (value, other)):
+            if other != value and any(str(init).startswith(_CHANGES_BASE) for init in (value, other)):
                 yield f"{field} of `{site.path}` is {other!r}, in the plan {value!r}, and that changes the base model"
-        elif compare_all:
+        elif field == "feedforward_modules":
+            if _selects(other, site.path) != _selects(value, site.path):
+                yield f"{field} of (IA)3 has not the plan's choice for `{site.path}`"
+        elif not _same(other, value):
             yield f"{field} of `{site.path}` is {other!r}, in the plan {value!r}"
+
+
+def _same(stated: object, wanted: object) -> bool:
+    """Whether two values mean the same: PEFT writes a variant's whole configuration, and nothing in several ways."""
+    if isinstance(stated, dict) and isinstance(wanted, dict):
+        return all(_same(stated.get(key), value) for key, value in wanted.items())
+    return stated == wanted or not (stated or wanted)
+
+
+def _selects(names: object, path: str) -> bool:
+    """As `peft.tuners.ia3.model.IA3Model._check_target_module_feedforward`."""
+    if isinstance(names, str):
+        return re.fullmatch(names, path) is not None
+    return isinstance(names, list) and path.endswith(tuple(names))

@@ -154,3 +154,29 @@ def make(tmp_path):
         return Case(name, planned, source, surgery.apply(other, planned))
 
     return made
+
+
+SEVERAL = """surg 1
+target q { select path("model.layers.*.self_attn.q_proj") lora { r = 4 } }
+target v { select path("model.layers.*.self_attn.v_proj") loha { r = 2 } }
+train { select path("lm_head") }
+"""
+
+
+@pytest.fixture
+def make_several(tmp_path):
+    """A plan of two adapters and a trained module, the same model under it twice, the first one trained-like."""
+
+    def made():
+        file = tmp_path / "several.surg"
+        file.write_text(SEVERAL)
+        plan = surgery.plan(surgery.load(file), captured("llama"))
+        source, target = (surgery.apply(llama().eval(), plan) for _ in range(2))
+        torch.manual_seed(2)
+        with torch.no_grad():
+            for tensors in adapter_state(source, plan).values():
+                for tensor in tensors.values():
+                    tensor.add_(0.2 * torch.randn_like(tensor))
+        return plan, source, target
+
+    return made

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import FluxPipeline
 from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers, convert_state_dict_to_kohya
-from peft import LoHaConfig, LoraConfig
+from peft import LoHaConfig, LoKrConfig, LoraConfig
 from safetensors.torch import save_file
 from voxcpm.modules.layers.lora import LoRALinear, apply_lora_to_named_linear_modules
 
@@ -219,6 +219,29 @@ def test_loha(lycoris, make, tmp_path):
     loaded = surgery.load_adapter(case.target, case.plan, file)
     case.assert_equal_updates()
     assert set(loaded.rescaled.values()) == {4 / 3}
+
+
+@pytest.mark.parametrize("lycoris", [False, True])
+@pytest.mark.parametrize(("rank", "full"), [(2, False), (4, True)])
+def test_lokr(rank, full, lycoris, make, tmp_path):
+    case = make("flux", LoKrConfig(r=rank, alpha=6), f"lokr {{ r = {rank} alpha = 1 }}")
+    assert full != any("lokr_w2_a" in key for key in case.source_tensors())
+    if lycoris:
+        tensors = {}
+        for key, tensor in case.source_tensors().items():
+            path, _, name = key.rpartition(".")
+            module = "lycoris_" + path.replace(".", "_")
+            tensors |= {f"{module}.{name}": tensor, f"{module}.alpha": torch.tensor(6.0)}
+        file = write(tmp_path, tensors)
+    else:
+        case.source.save_pretrained(tmp_path / "peft")
+        file = tmp_path / "peft"
+    surgery.load_adapter(case.target, case.plan, file)
+    if full and lycoris:
+        # Without a factor of low rank LyCORIS takes alpha for the rank (`lycoris/modules/lokr.py`), ComfyUI no alpha.
+        case.assert_equal_updates(factor=rank / 6)
+    else:
+        case.assert_equal_updates()
 
 
 def test_factors_of_linear_layers_stored_as_convolutions(make, tmp_path):
