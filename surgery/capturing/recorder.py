@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from surgery.capturing.conversion import converting_fake_modules
 from surgery.capturing.known import run
 from surgery.capturing.places import calling_place
+from surgery.capturing.quantised import bits_of
 from surgery.capturing.tensors import named_tensors, tensors_of
 from surgery.facts import ops
 
@@ -60,7 +61,8 @@ class Recorder(TorchFunctionMode):
                 if isinstance(module, torch.jit.ScriptModule):
                     continue
                 had = module.__dict__.get("forward")
-                module.__dict__["forward"] = self._announcing(path, module.forward)
+                forward = self._linear(module) if bits_of(module) else module.forward
+                module.__dict__["forward"] = self._announcing(path, forward)
                 if had is None:
                     undo.callback(module.__dict__.pop, "forward")
                 else:
@@ -101,6 +103,22 @@ class Recorder(TorchFunctionMode):
             yield
         finally:
             setattr(torch.autograd.Function, "apply", apply)  # noqa: B010
+
+    def _linear(self, module: Any) -> Callable[..., Any]:
+        """A quantised layer's forward, recorded as what it computes: a linear map of its input by its own weight.
+
+        The layer itself unpacks its weight by functions of its library that fake tensors do not have.
+        """
+        forward: Callable[..., torch.Tensor] = module.forward
+
+        def recorded(x: torch.Tensor) -> torch.Tensor:
+            with torch._C.DisableTorchFunction():
+                result = x.new_empty(*x.shape[:-1], module.out_features) if self._fake else forward(x)
+            given = [tensor for tensor in (x, module.weight, module.bias) if tensor is not None]
+            self._record(torch.nn.functional.linear, "linear", tuple(given), {}, result)
+            return result
+
+        return recorded
 
     def _announcing(self, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         within = self._within(path, forward)

@@ -12,6 +12,7 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from surgery.capturing.quantised import bits_of
 from surgery.inject.outputs import SEED, call, tensors_of
 from surgery.inject.state import Adapted, base_model, shared_tensors, site_tensors, trainable_tensors
 from surgery.inject.values import standing_in
@@ -162,7 +163,9 @@ def _zero_layers(base: nn.Module) -> dict[str, list[nn.Parameter]]:
     families: dict[str, list[nn.Parameter]] = {}
     for path, module in base.named_modules():
         weight = module._parameters.get("weight")
-        if weight is None or isinstance(module, BaseTunerLayer) or weight.requires_grad or weight.any():
+        if weight is None or isinstance(module, BaseTunerLayer) or weight.requires_grad:
+            continue
+        if bits_of(module) or weight.any():
             continue
         family = re.sub(r"(?<![^.])\d+(?![^.])", "*", path.removesuffix(".base_layer"))
         families.setdefault(family, []).append(weight)

@@ -16,9 +16,9 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from surgery.capturing.convert import modules_of
+from surgery.capturing.quantised import bits_of
 from surgery.graph import Init
 from surgery.inject.outputs import SEED, call, evaluating
-from surgery.inject.quantised import bits_of
 from surgery.inject.state import Adapted, base_model, layer_at
 from surgery.inject.values import standing_in
 from surgery.inject.verification import Proof

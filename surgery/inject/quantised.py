@@ -1,4 +1,4 @@
-"""Layers whose weight is stored in 8 or 4 bits by bitsandbytes, known by their class: nothing is imported."""
+"""Living with layers whose weight is stored in 8 or 4 bits by bitsandbytes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ from typing import Any
 
 from torch import nn
 
-from surgery.methods.geometry import BITS
+from surgery.capturing.quantised import bits_of
 
 # What the 4-bit layer calls its leave to repack its weight for AVX512-BF16 when it is called for inference.
 _REPACKS = "support_avx512bf16_for_cpu"
-
-
-def bits_of(layer: nn.Module) -> int | None:
-    """How many bits each number of the weight takes, or None for a weight of plain floats."""
-    return next((BITS[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in BITS), None)
 
 
 def size_of(layer: Any) -> list[int]:

@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
+from surgery.inject.parameters import wrapper_of
 from surgery.inject.patterns import MODEL_PREFIX
 from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
@@ -44,6 +45,11 @@ def layer_at(model: nn.Module, path: str) -> BaseTunerLayer:
     return layer
 
 
+def layer_of(model: nn.Module, site: Site) -> BaseTunerLayer:
+    """The layer that adapts a site: of several parameters of one module, each has its own."""
+    return wrapper_of(model, site)[1] if site.parameter else layer_at(model, site.path)
+
+
 def layer_tensors(layer: BaseTunerLayer, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
     """The parameters of one adapter on one layer: their name within the layer (without the adapter's), and they.
 
@@ -55,13 +61,13 @@ def layer_tensors(layer: BaseTunerLayer, adapter: str) -> Iterator[tuple[str, nn
 
 
 def shared_tensors(adapted: Adapted, adapter: str) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters that the layers of one adapter use together, each once, by the name of their container."""
+    """The parameters that the layers of one adapter use together, each once, by the first place that has it."""
     found: dict[int, tuple[str, nn.Parameter]] = {}
-    for layer in base_model(adapted).modules():
+    for path, layer in base_model(adapted).named_modules():
         if isinstance(layer, BaseTunerLayer):
             for container in _shared_containers().intersection(layer.adapter_layer_names):
                 for name, tensor in _parameters_in(layer, container, adapter):
-                    found.setdefault(id(tensor), (name, tensor))
+                    found.setdefault(id(tensor), (f"{path}.{name}", tensor))
     yield from found.values()
 
 
@@ -99,8 +105,9 @@ def adapter_state(adapted: Adapted, plan: Plan) -> dict[str, dict[str, torch.Ten
     state: dict[str, dict[str, torch.Tensor]] = {}
     for site in plan.sites:
         tensors = state.setdefault(site.adapter, {})
-        for name, tensor in _layer_state(layer_at(model, site.path), site.adapter, elsewhere):
-            tensors[f"{MODEL_PREFIX}{site.path}.{name}"] = tensor
+        path = wrapper_of(model, site)[0] if site.parameter else site.path
+        for name, tensor in _layer_state(layer_of(model, site), site.adapter, elsewhere):
+            tensors[f"{MODEL_PREFIX}{path}.{name}"] = tensor
     for adapter, tensors in state.items():
         for container, child in held_by_tuner.items():
             for name, tensor in _tuner_state(container, child, adapter):
@@ -167,6 +174,6 @@ def site_tensors(model: nn.Module, site: Site) -> dict[str, nn.Parameter]:
     frozen = METHODS[site.method].frozen_parameters(site.settings)
     return {
         name: parameter
-        for name, parameter in layer_tensors(layer_at(model, site.path), site.adapter)
+        for name, parameter in layer_tensors(layer_of(model, site), site.adapter)
         if name.partition(".")[0] not in frozen
     }

@@ -149,6 +149,10 @@ class Lora(Method):
     def reads_weights(self, settings: Mapping[str, Any]) -> bool:
         return settings["dora"] or settings["init"] in _FROM_WEIGHTS
 
+    def needs_floats(self, settings: Mapping[str, Any]) -> bool:
+        """PEFT gives orthogonal and block-diagonal factors the dtype of the weight."""
+        return self.reads_weights(settings) or settings["init"] == "orthogonal" or settings["bdlora"] is not None
+
     def writes_weights(self, settings: Mapping[str, Any]) -> bool:
         return settings["init"] in ("pissa", "olora")
 

@@ -94,7 +94,7 @@ class Method:
             *others, last = self.layers
             kinds = f"{', '.join(others)} and {last}" if others else last
             return f"PEFT's {self.title} adapts {kinds}, not {sizes.layer}"
-        if sizes.bits and (reason := quantised_refusal(self.name, self.title, sizes.bits, self.reads_weights(settings))):
+        if reason := quantised_refusal(self.name, self.title, sizes.bits, self.needs_floats(settings)):
             return reason
         return self.refusal_of(module, sizes, settings)
 
@@ -158,6 +158,10 @@ class Method:
     def reads_weights(self, settings: Mapping[str, Any]) -> bool:
         """Whether start values are computed from the weights, so that they have to be there when applying."""
         return False
+
+    def needs_floats(self, settings: Mapping[str, Any]) -> bool:
+        """Whether it computes with the stored weight, or takes its dtype, so that the weight cannot be a quantised one."""
+        return self.reads_weights(settings)
 
     def writes_weights(self, settings: Mapping[str, Any]) -> bool:
         """Whether applying changes the base weights (and the adapter makes up for it)."""

@@ -1,0 +1,60 @@
+"""Layers whose weight is quantised: which of them PEFT's methods adapt exactly, told by their classes.
+
+Adapted are bitsandbytes' layers, which run on CPUs too (`tests/inject/test_quantised.py` runs every method on both).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from surgery.graph import Module
+
+# bitsandbytes' layers, and how many bits each number of their weights takes.
+BITS = {"Linear8bitLt": 8, "Linear4bit": 4}
+
+# By a class of the layer: what it is. They run on other hardware than these checks do, so nothing is promised of them.
+_UNTRIED = {
+    "BaseQuantLinear": "a layer of gptqmodel (GPTQ, AWQ)",
+    "WQLinear_GEMM": "a layer of AutoAWQ",
+    "WQLinear_GEMV": "a layer of AutoAWQ",
+    "QuantizedLinear": "a layer of AQLM",
+    "EetqLinear": "a layer of EETQ",
+    "HQQLinear": "a layer of HQQ",
+    "PatchedLinear": "a layer of Intel's Neural Compressor",
+    "TransformerEngineBaseModule": "a layer of Transformer Engine",
+    "FbgemmFp8Linear": "a layer of FBGEMM",
+    "FP8Linear": "a layer of transformers' FP8",
+    "BitLinear": "a layer of BitNet",
+    "AutoBitLinear": "a layer of BitNet",
+}
+
+# The methods that never look at the weight they adapt: they compute from the layer's input and output. Of 8-bit
+# layers the stored weight has the shape of the weight, which is all that LoHa and LoKr ask of it.
+_BESIDE_THE_WEIGHT = {
+    *("lora", "adalora", "beft", "boft", "fourierft", "ia3", "lily", "miss", "oft", "pvera"),
+    *("randlora", "road", "unilora", "vblora", "vera", "waveft"),
+}
+_WRITES_INTO_THE_RESULT = {"c3a", "gralora"}
+_TAKES = {8: {*_BESIDE_THE_WEIGHT, "loha", "lokr"}, 4: _BESIDE_THE_WEIGHT}
+
+
+def bits_of(classes: Iterable[str]) -> int | None:
+    """How many bits each number of the weight takes, by the names of the layer's classes; None for plain floats."""
+    return next((BITS[name] for name in classes if name in BITS), None)
+
+
+def untried(module: Module) -> str | None:
+    """Why a layer quantised by another library is not adapted, or None."""
+    what = next((_UNTRIED[name] for name in (module.kind, *module.bases) if name in _UNTRIED), None)
+    return what and f"it is {what}, of which nothing could be checked; bitsandbytes' layers are adapted"
+
+
+def quantised_refusal(method: str, title: str, bits: int | None, needs_floats: bool) -> str | None:
+    """Why a method cannot adapt a weight that bitsandbytes stores in so many bits (None: plain floats), or None."""
+    if not bits:
+        return None
+    if method in _WRITES_INTO_THE_RESULT:
+        return f"PEFT's {title} adds to the layer's result in place, which bitsandbytes' layers do not allow"
+    if needs_floats or method not in _TAKES[bits]:
+        return f"PEFT's {title}, with these settings, computes with the weight, which is stored in {bits} bits"
+    return None
