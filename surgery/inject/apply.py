@@ -65,7 +65,7 @@ def _carried_out(model: nn.Module, plan: Plan, lowered: list[Lowered]) -> Adapte
     bases = [modules[site.path] for site in firsts]
     with imitating(bases):
         with on_meta(bases):
-            adapted = _inject(model, lowered, {name: [group.site.path for group in groups[name]] for name in groups})
+            adapted = _inject(model, lowered, {name: [group.site for group in groups[name]] for name in groups})
         _inherit_training(adapted, firsts, set(modules.values()))
         _set_trainable(adapted, plan.model_copy(update={"sites": firsts}))
         for adapter in lowered:
@@ -73,14 +73,16 @@ def _carried_out(model: nn.Module, plan: Plan, lowered: list[Lowered]) -> Adapte
                 stamp(model, modules, group, adapter.config)
     order = {path: at for at, path in enumerate(modules)}
     tuner_of(adapted).targeted_module_names[:] = [
-        path for adapter in lowered for path in sorted((site.path for site in adapter.sites), key=order.__getitem__)
+        path
+        for adapter in lowered
+        for path in sorted((s.path for s in adapter.sites if not s.parameter), key=order.__getitem__)
     ]
     Diagnostics(compare(adapted, plan)).raise_errors()
     return adapted
 
 
-def _inject(model: nn.Module, lowered: list[Lowered], paths: dict[str, list[str]]) -> Adapted:
-    """What PEFT makes of the adapters, each at these paths only.
+def _inject(model: nn.Module, lowered: list[Lowered], sites: dict[str, list[Site]]) -> Adapted:
+    """What PEFT makes of the adapters, each at these sites only.
 
     No copies are made before PEFT is through with all adapters, since the time that it takes for one grows with
     the number of layers that carry others.
@@ -89,13 +91,13 @@ def _inject(model: nn.Module, lowered: list[Lowered], paths: dict[str, list[str]
     mixed = len({adapter.config.peft_type for adapter in lowered}) > 1
     with warnings.catch_warnings():
         _silence_handled()
-        with first.narrowed(paths[first.name]):
+        with first.narrowed(sites[first.name]):
             adapted = get_peft_model(model, first.config, adapter_name=first.name, mixed=mixed)
         tuner = tuner_of(adapted)
         for adapter in others:
             # PeftMixedModel.add_adapter would match against paths with its own prefix; this is what PeftModel's does.
             tuner.peft_config[adapter.name] = adapter.config
-            with adapter.narrowed(paths[adapter.name]):
+            with adapter.narrowed(sites[adapter.name]):
                 tuner.inject_adapter(tuner.model, adapter.name)
     for adapter in lowered:
         tuner._cast_adapter_dtype(adapter.name)
@@ -122,6 +124,7 @@ def _silence_handled() -> None:
         "LoRA adapter added to ConvNd layer with groups",
         "Adapter name '.*' should not be contained in the prefix",
         "`is_gradient_checkpointing` is deprecated",
+        r"The following (rank|alpha)_pattern keys did not match",  # it looks for modules alone
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -13,6 +13,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
 from surgery.diagnostics import Diagnostic
+from surgery.inject.parameters import layers_by_site
 from surgery.inject.state import Adapted, base_model, layer_tensors, shared_tensors
 from surgery.inject.trained import saved_modules
 from surgery.inject.tree import named_modules, named_parameters
@@ -42,8 +43,8 @@ def compare(adapted: Adapted, plan: Plan) -> list[Diagnostic]:
 def _differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
     model = base_model(adapted)
     modules = dict(named_modules(model))
-    layers = {path: module for path, module in modules.items() if isinstance(module, BaseTunerLayer)}
-    planned = {site.path for site in plan.sites}
+    layers = layers_by_site(model)
+    planned = {site.full_path for site in plan.sites}
     yield from (f"`{path}` is adapted and not planned" for path in sorted(layers.keys() - planned))
     yield from (f"`{path}` is planned and not adapted" for path in sorted(planned - layers.keys()))
     wrappers = {path: module for path, module in modules.items() if isinstance(module, ModulesToSaveWrapper)}
@@ -52,9 +53,11 @@ def _differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
     yield from (f"`{path}` is to be trained in full and is not" for path in sorted(saved - wrappers.keys()))
     trained = {id(p) for wrapper in wrappers.values() for p in wrapper.modules_to_save.parameters()}
     for site in plan.sites:
-        if site.path in layers:
-            tensors = dict(layer_tensors(layers[site.path], site.adapter))
-            yield from (f"`{site.path}`: {text}" for text in _site_differences(site, layers[site.path], tensors))
+        if site.full_path in layers:
+            tensors = dict(layer_tensors(layers[site.full_path], site.adapter))
+            yield from (
+                f"`{site.full_path}`: {text}" for text in _site_differences(site, layers[site.full_path], tensors)
+            )
             frozen = METHODS[site.method].frozen_parameters(site.settings)
             trained |= {id(tensor) for name, tensor in tensors.items() if name.partition(".")[0] not in frozen}
     for adapter in plan.adapters:

@@ -11,6 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from surgery.diagnostics import Diagnostic
+from surgery.inject.parameters import misfit
 from surgery.inject.quantised import size_of
 from surgery.inject.tree import named_modules, named_parameters
 from surgery.methods import METHODS
@@ -81,15 +82,17 @@ def _is_adapted(model: nn.Module) -> bool:
 def _site_difference(site: Site, module: nn.Module | None, paths: dict[int, list[str]]) -> str | None:
     if module is None:
         return f"`{site.path}` does not exist"
+    if len(paths[id(module)]) > 1:
+        others = ", ".join(f"`{path}`" for path in paths[id(module)] if path != site.path)
+        return f"`{site.path}` is the same module as {others}, and PEFT would adapt one of these places only"
+    if site.parameter:
+        return misfit(site, module)
     kind = type(module).__name__
     if kind != site.kind or not isinstance(module, _CLASSES.get(kind, nn.Module)):
         return f"`{site.path}` is a {type(module).__module__}.{kind}, the plan says {site.kind}"
     shape = size_of(module) if getattr(module, "weight", None) is not None else []
     if shape != site.shape:
         return f"`{site.path}` has a weight of shape {shape}, the plan says {site.shape}"
-    if len(paths[id(module)]) > 1:
-        others = ", ".join(f"`{path}`" for path in paths[id(module)] if path != site.path)
-        return f"`{site.path}` is the same module as {others}, and PEFT would adapt one of these places only"
     if site.method == "lora" and set(getattr(module, "dilation", ())) - {1}:
         return f"`{site.path}` is a convolution with a dilation, which PEFT's LoRA drops"
     return None

@@ -18,6 +18,7 @@ from peft.utils.transformers_weight_conversion import convert_peft_config_for_tr
 from torch import nn
 
 from surgery.diagnostics import Diagnostic
+from surgery.inject.parameters import inexact, target_parameters
 from surgery.inject.patterns import all_but, anchored, anywhere_wrapped, exactly
 from surgery.inject.trained import saved_modules, selected_by_suffix
 from surgery.inject.tree import named_modules
@@ -41,21 +42,22 @@ class Lowered:
     config: PeftConfig
 
     @contextmanager
-    def narrowed(self, paths: Iterable[str]) -> Iterator[None]:
-        """PEFT adapts only these of the sites meanwhile.
+    def narrowed(self, sites: Iterable[Site]) -> Iterator[None]:
+        """PEFT adapts only these of the sites meanwhile, all parameters among them.
 
         Afterwards the configuration is the full one again, also where PEFT has rewritten it.
         """
         own = {name: value for name, value in vars(self.config).items() if name in _REWRITTEN}
-        self._select(anywhere_wrapped(exactly(paths)))
+        self._select([site.path for site in sites if not site.parameter])
         try:
             yield
         finally:
             for name, value in own.items():
                 setattr(self.config, name, value)
 
-    def _select(self, pattern: str) -> None:
-        self.config.target_modules = pattern
+    def _select(self, paths: list[str]) -> None:
+        pattern = _selected(paths, mixed=True)
+        self.config.target_modules = pattern if paths else []
         if getattr(self.config, "exclude_modules", None) is not None:
             self.config.exclude_modules = all_but(pattern)
 
@@ -68,7 +70,7 @@ def lower(model: nn.Module, plan: Plan) -> list[Lowered]:
     for index, name in enumerate(dict.fromkeys(site.adapter for site in plan.sites)):
         sites = tuple(site for site in plan.sites if site.adapter == name)
         config = _config(sites, mixed, saved if index == 0 else [])
-        if _is_rewritten(model, config):
+        if config.target_modules and _is_rewritten(model, config):
             config.exclude_modules = all_but(config.target_modules)
         adapters.append(Lowered(name, sites, config))
     return adapters
@@ -82,26 +84,33 @@ def _config(sites: tuple[Site, ...], mixed: bool, saved: list[str]) -> PeftConfi
         if setting.pattern and setting.field:
             values[setting.field], values[setting.pattern] = _per_site(sites, setting.name, mixed)
         elif setting.pattern:
-            values[setting.pattern] = _selected((s.path for s in sites if s.settings[setting.name]), mixed)
+            values[setting.pattern] = _selected([s.path for s in sites if s.settings[setting.name]], mixed)
     if "fan_in_fan_out" in {field.name for field in fields(make)}:
         values["fan_in_fan_out"] = any(site.kind == "Conv1D" for site in sites)  # transformers' stores (in, out)
-    return make(target_modules=_selected((s.path for s in sites), mixed), modules_to_save=saved or None, **values)
+    if parameters := target_parameters(sites):
+        values["target_parameters"] = parameters
+    modules = [site.path for site in sites if not site.parameter]
+    return make(target_modules=_selected(modules, mixed) if modules else [], modules_to_save=saved or None, **values)
 
 
-def _selected(paths: Iterable[str], mixed: bool) -> str:
-    own = list(paths)
-    pattern = exactly(own) if own else NOWHERE
+def _selected(paths: list[str], mixed: bool) -> str:
+    pattern = exactly(paths) if paths else NOWHERE
     return anywhere_wrapped(pattern) if mixed else pattern
 
 
 def _per_site(sites: tuple[Site, ...], name: str, mixed: bool) -> tuple[Any, dict[str, Any]]:
-    """The commonest value of a setting, and a pattern for the sites of every other value."""
+    """The commonest value of a setting, and a pattern for the sites of every other value.
+
+    The commonest among parameters, where there are any: PEFT heeds a pattern for parameters, and warns that it did not.
+    """
+    common = Counter(site.settings[name] for site in sites if site.parameter)
     values = Counter(site.settings[name] for site in sites)
-    [(default, _)] = values.most_common(1)
-    others = [value for value in values if value != default]
-    return default, {
-        anchored(_selected((s.path for s in sites if s.settings[name] == value), mixed)): value for value in others
-    }
+    [(default, _)] = (common or values).most_common(1)
+    paths: dict[Any, list[str]] = {value: [] for value in values if value != default}
+    for site in sites:
+        if site.settings[name] != default:
+            paths[site.settings[name]].append(site.full_path)
+    return default, {anchored(_selected(own, mixed)): value for value, own in paths.items()}
 
 
 def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnostic]:
@@ -113,10 +122,11 @@ def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnosti
         except ValueError as error:
             yield _refused(adapter, str(error))
             continue
-        if parameters := getattr(config, "target_parameters", None):
+        if parameters := _named(config) - _named(adapter.config):
             yield _refused(adapter, f"it would adapt the parameters {', '.join(sorted(parameters))}")
             continue
-        planned = {site.path for site in adapter.sites}
+        yield from inexact(model, config, adapter.sites)
+        planned = {site.path for site in adapter.sites if not site.parameter}
         matched = {name for name in names if check_target_module_exists(config, name)}
         if matched != planned:
             yield _inexact(f"the adapter `{adapter.name}`", matched - planned, planned - matched)
@@ -126,6 +136,10 @@ def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnosti
             yield _inexact("`modules_to_save`", wrapped - saved, saved - wrapped)
         yield from _wrong_patterns(adapter, config)
         yield from _unusable_name(adapter.name)
+
+
+def _named(config: PeftConfig) -> set[str]:
+    return set(getattr(config, "target_parameters", None) or ())
 
 
 def _is_rewritten(model: nn.Module, config: PeftConfig) -> bool:
@@ -164,14 +178,14 @@ def _wrong_patterns(adapter: Lowered, config: PeftConfig) -> Iterator[Diagnostic
         default = getattr(config, setting.field) if setting.field else None
         for site in adapter.sites:
             found = (
-                pattern.get(get_pattern_key(pattern, site.path), default)
+                pattern.get(get_pattern_key(pattern, site.full_path), default)
                 if setting.field
                 else re.fullmatch(pattern, site.path) is not None
             )
             if found != site.settings[setting.name]:
                 yield Diagnostic(
                     "E0406",
-                    f"PEFT would read {setting.name} = {found} for `{site.path}`,"
+                    f"PEFT would read {setting.name} = {found} for `{site.full_path}`,"
                     f" planned {site.settings[setting.name]}",
                     place=site.place,
                     helps=(f"give this module the {setting.name} of the other modules of its target",),

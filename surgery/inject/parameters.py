@@ -7,14 +7,13 @@ its own value and the adapter's product.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
 from peft import PeftConfig
 from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
-from peft.utils.other import get_pattern_key
 from torch import nn
 
 from surgery.diagnostics import Diagnostic
@@ -88,17 +87,6 @@ def inexact(model: nn.Module, config: PeftConfig, sites: Collection[Site]) -> It
         yield _inexact(
             f"PEFT would add the update of {turned[0].full_path}, a stack of one, the wrong way round", turned
         )
-    yield from _other_ranks(config, adapted)
-
-
-def _other_ranks(config: PeftConfig, adapted: Iterable[Site]) -> Iterator[Diagnostic]:
-    for site in adapted:
-        for name, default, patterns in (("r", "r", "rank_pattern"), ("alpha", "lora_alpha", "alpha_pattern")):
-            values: Mapping[str, float] = getattr(config, patterns) or {}
-            found = values.get(get_pattern_key(list(values), site.full_path), getattr(config, default))
-            if found != site.settings[name]:
-                message = f"PEFT would read {name} = {found} for `{site.full_path}`, planned {site.settings[name]}"
-                yield _inexact(message, [site])
 
 
 def _inexact(message: str, sites: Collection[Site]) -> Diagnostic:

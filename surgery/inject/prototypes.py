@@ -51,7 +51,7 @@ def prototypes(sites: Iterable[Site], modules: Mapping[str, nn.Module]) -> list[
     """The sites in groups for whose modules PEFT makes the same layer; one whose method is not copied stands alone."""
     groups: dict[Any, list[Site]] = {}
     for site in sites:
-        alike = (site.adapter, *_per_site(site), *_traits(modules[site.path])) if _is_copied(site) else site.path
+        alike = (site.adapter, *_per_site(site), *_traits(modules[site.path])) if _is_copied(site) else site.full_path
         groups.setdefault(alike, []).append(site)
     return [Prototype(first, tuple(others)) for first, *others in groups.values()]
 
@@ -62,6 +62,8 @@ def draw(site: Site, layer: nn.Module, name: str, config: PeftConfig) -> None:
 
 
 def _is_copied(site: Site) -> bool:
+    if site.parameter:
+        return False
     copying = COPIED.get(site.method)
     return copying is not None and copying.fits(site.settings) and not METHODS[site.method].reads_weights(site.settings)
 

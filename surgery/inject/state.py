@@ -55,8 +55,9 @@ def layer_tensors(layer: BaseTunerLayer, adapter: str) -> Iterator[tuple[str, nn
 
     What all layers of the adapter use together is not among them.
     """
-    for container in dict.fromkeys(layer.adapter_layer_names):  # DoRA enters its magnitudes a second time
-        if container not in _shared_containers():
+    # DoRA enters its magnitudes a second time. AdaLoRA's number of ranks is a parameter that PEFT does not list.
+    for container in dict.fromkeys((*layer.adapter_layer_names, "ranknum")):
+        if container not in _shared_containers() and hasattr(layer, container):
             yield from _parameters_in(layer, container, adapter)
 
 
