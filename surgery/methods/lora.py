@@ -50,7 +50,7 @@ class Lora(Method):
             "init_lora_weights",
             "choice",
             'true: A uniform, B zero; "gaussian": A normal, B zero; "mica": A zero, B the least singular vectors of '
-            'the weight, never trained; "pissa", "olora": the greatest part of the weight, which leaves the base model; '
+            'the weight, never trained; "pissa", "olora": the greatest part of the weight, taken from the base; '
             '"orthogonal": A and B whose product is zero; false: both random, not the base model at start',
             name="init",
             choices=(True, False, "gaussian", "pissa", "olora", "orthogonal", "mica"),
@@ -112,9 +112,10 @@ class Lora(Method):
         r: int = settings["r"]
         down = r * sizes.inputs * sizes.kernel_size
         up = sizes.outputs * (r // sizes.groups)
-        down //= settings["nblocks"] if settings["bdlora"] == "A" else 1
-        up //= settings["nblocks"] if settings["bdlora"] == "B" else 1
-        return down + up + sizes.outputs * (settings["dora"] + settings["lora_bias"])
+        blocks: int = settings["nblocks"]
+        down //= blocks if settings["bdlora"] == "A" else 1
+        up //= blocks if settings["bdlora"] == "B" else 1
+        return down + up + sizes.outputs * (int(settings["dora"]) + int(settings["lora_bias"]))
 
     def frozen_in(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
         """MiCA's B."""

@@ -170,11 +170,8 @@ def test_settings_that_are_refused_together_really_change_nothing(name, given):
     assert torch.equal(*outputs)
 
 
-@pytest.mark.parametrize("alpha", [None, 6, 0.5])
-def test_deft_scales_what_it_puts_in_by_the_rank_that_is_left(alpha):
-    layer, given = nn.Linear(8, 4), {"r": 16, "alpha": alpha}
-    scale = METHODS["deft"].scale(described(layer), settings_of("deft", **given))
-    assert scale == site_of(adapted("deft", layer, **given)).deft_scaling["default"]
+def test_deft_scales_by_the_rank_that_the_outputs_leave():
+    assert site_of(adapted("deft", nn.Linear(8, 4), r=16, alpha=6)).deft_scaling["default"] == 6 / 4
 
 
 def test_gralora_takes_no_inputs_of_four_dimensions():
