@@ -29,13 +29,14 @@ _UNTRIED = {
 }
 
 # The methods that never look at the weight they adapt: they compute from the layer's input and output. Of 8-bit
-# layers the stored weight has the shape of the weight, which is all that LoHa and LoKr ask of it.
+# layers the stored weight has the shape of the weight, which is all that Lily, LoHa and LoKr ask of it.
 _BESIDE_THE_WEIGHT = {
-    *("lora", "adalora", "beft", "boft", "fourierft", "ia3", "lily", "miss", "oft", "pvera"),
+    *("lora", "beft", "boft", "fourierft", "ia3", "miss", "oft", "pvera"),
     *("randlora", "road", "unilora", "vblora", "vera", "waveft"),
 }
 _WRITES_INTO_THE_RESULT = {"c3a", "gralora"}
-_TAKES = {8: {*_BESIDE_THE_WEIGHT, "loha", "lokr"}, 4: _BESIDE_THE_WEIGHT}
+_BY_THE_MODEL = {"adalora", "hira"}
+_TAKES = {8: {*_BESIDE_THE_WEIGHT, "lily", "loha", "lokr"}, 4: _BESIDE_THE_WEIGHT}
 
 
 def bits_of(classes: Iterable[str]) -> int | None:
@@ -55,6 +56,10 @@ def quantised_refusal(method: str, title: str, bits: int | None, needs_floats: b
         return None
     if method in _WRITES_INTO_THE_RESULT:
         return f"PEFT's {title} adds to the layer's result in place, which bitsandbytes' layers do not allow"
+    if method in _BY_THE_MODEL:
+        return (
+            f"PEFT's {title} is right on it only in a model that transformers quantised, which its class does not say"
+        )
     if needs_floats or method not in _TAKES[bits]:
         return f"PEFT's {title}, with these settings, computes with the weight, which is stored in {bits} bits"
     return None

@@ -1,0 +1,209 @@
+"""Bases that bitsandbytes has quantised, on its CPU kernels, from capturing to an adapter that plain PEFT reads."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+
+import bitsandbytes
+import pytest
+import torch
+from adaptable_layers import described
+from peft import PeftModel
+from torch import nn
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+
+import surgery
+from surgery.diagnostics import SurgeryError
+from surgery.graph import Init, Module, Parameter
+from surgery.inject import apply, base_model, save_adapters, verify
+from surgery.inject.quantised import keeping_differentiable
+from surgery.inject.state import trainable_tensors
+from surgery.methods import METHODS
+
+CASES = Path(__file__).parents[1] / "methods" / "cases"
+BITS = [8, 4]
+INPUTS, OUTPUTS = 64, 32
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def quantised(bits: int, inputs: int = INPUTS, outputs: int = OUTPUTS) -> nn.Module:
+    """A layer as transformers makes it; moving it to a device quantises it."""
+    if bits == 8:
+        layer = bitsandbytes.nn.Linear8bitLt(inputs, outputs, has_fp16_weights=False)
+    else:
+        layer = bitsandbytes.nn.Linear4bit(inputs, outputs, compute_dtype=torch.float32, quant_type="nf4")
+    return layer.requires_grad_(False).to("cpu")
+
+
+class Net(nn.Module):
+    def __init__(self, bits: int):
+        super().__init__()
+        self.first, self.second = quantised(bits), quantised(bits, OUTPUTS, INPUTS)
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x)))
+
+
+def cases():
+    for name, method in METHODS.items():
+        for bits in BITS:
+            layers = [described(layer, "layer") for layer in Net(bits).children()]
+            for number, given in enumerate(json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))):
+                settings = {setting.name: setting.default for setting in method.settings} | given
+                if not method.conflict(settings) and not any(method.refusal(layer, settings) for layer in layers):
+                    yield pytest.param(name, bits, given, id=f"{name}-{bits}bit-{number}")
+
+
+def outputs(model, x):
+    torch.manual_seed(0)
+    with torch.no_grad(), keeping_differentiable(model):
+        return model.eval()(x)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize(("name", "bits", "given"), cases())
+def test_every_method_that_takes_the_layer_is_exact_on_it(name, bits, given, plan_for, tmp_path):
+    torch.manual_seed(0)
+    base, x = Net(bits).eval(), torch.randn(2, 5, INPUTS)
+    original = deepcopy(base)
+    plan = plan_for(base, {"default": (name, given, ["first", "second"])})
+    model = apply(base, plan)
+    found = verify(model, plan, x)
+    start = METHODS[name].start(plan.sites[0].settings)
+    assert found.identity.status in {"exact": ["exact"], "close": ["exact", "close"], "none": ["skipped"]}[start]
+    assert (found.gradients.reached, found.gradients.moved) == (2, 2)
+    assert found.gradients.parameters == found.gradients.parameters_reached
+    assert set(found.merging.skipped) == {"first", "second"}
+    step(model, plan, x)
+    trained = outputs(model, x)
+    assert not torch.equal(trained, outputs(original, x))
+    save_adapters(model, plan, tmp_path / "adapter")
+    loaded = PeftModel.from_pretrained(original, str(tmp_path / "adapter"))
+    assert torch.allclose(outputs(loaded, x), trained, atol=1e-5, rtol=1e-4)
+
+
+def step(model, plan, x):
+    """One step of training; the base model's weights, stored as they are, stay so."""
+    stored = {name: tensor.clone() for name, tensor in base_model(model).named_parameters() if not tensor.requires_grad}
+    optimizer = torch.optim.AdamW(list(trainable_tensors(model, plan)), lr=0.01)
+    model.train()(x).square().sum().backward()
+    optimizer.step()
+    assert all(
+        torch.equal(tensor, stored[name]) for name, tensor in base_model(model).named_parameters() if name in stored
+    )
+
+
+def test_planned_sizes_are_the_layers_not_those_of_what_it_stores(plan_for):
+    net = Net(4)
+    assert list(net.first.weight.shape) == [INPUTS * OUTPUTS // 2, 1]
+    plan = plan_for(net, {"default": ("lora", {"r": 4}, ["first"])})
+    assert plan.sites[0].added == 4 * (INPUTS + OUTPUTS)
+    assert verify(apply(net, plan), plan, torch.randn(2, INPUTS)).added == 4 * (INPUTS + OUTPUTS)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("hra", {}), ("shira", {}), ("peanut", {}), ("lora", {"dora": True}), ("lora", {"init": "pissa"})],
+)
+def test_a_method_that_computes_with_the_weight_is_refused(name, given, bits):
+    method = METHODS[name]
+    settings = {setting.name: setting.default for setting in method.settings} | given
+    assert f"computes with the weight, which is stored in {bits} bits" in method.refusal(
+        described(quantised(bits), "layer"), settings
+    )
+
+
+@pytest.mark.parametrize("name", ["adalora", "hira"])
+def test_what_peft_decides_by_the_model_is_refused(name):
+    settings = {setting.name: setting.default for setting in METHODS[name].settings}
+    assert "a model that transformers quantised" in METHODS[name].refusal(described(quantised(8), "layer"), settings)
+
+
+@pytest.mark.parametrize(
+    ("classes", "library"),
+    [
+        (("TorchQuantLinear", "PackableQuantLinear", "BaseQuantLinear"), "gptqmodel"),
+        (("HQQLinear",), "HQQ"),
+        (("QuantizedLinear",), "AQLM"),
+        (("EetqLinear",), "EETQ"),
+        (("PatchedLinear",), "Neural Compressor"),
+        (("Linear", "TransformerEngineBaseModule"), "Transformer Engine"),
+    ],
+)
+def test_layers_that_other_libraries_quantised_are_refused_by_their_class(classes, library):
+    weight = Parameter("weight", (32, 64), "float16", Init("loaded"), 0)
+    module = Module("layer", classes[0], classes, (weight,), {"in_features": 64, "out_features": 32})
+    settings = {setting.name: setting.default for setting in METHODS["lora"].settings}
+    reason = METHODS["lora"].refusal(module, settings)
+    assert library in reason
+    assert "nothing could be checked" in reason
+
+
+SPEC = """\
+surg 1
+target attention { select role(attention_query, attention_value) expect 4  lora { r = 4  alpha = 8 } }
+target gates { select role(feedforward_in) expect 4  lora { r = 2 } }
+"""
+
+
+@pytest.fixture(scope="module")
+def saved_llama(tmp_path_factory):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    folder = tmp_path_factory.mktemp("llama")
+    LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, vocab_size=64, **sizes)).save_pretrained(folder)
+    return folder
+
+
+def load_llama(folder, bits):
+    choice = {"load_in_8bit": True} if bits == 8 else {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}
+    return AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=BitsAndBytesConfig(**choice), device_map="cpu", dtype=torch.float32
+    ).eval()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_a_model_that_transformers_loads_quantised_goes_the_whole_way(bits, saved_llama, tmp_path):
+    model = load_llama(saved_llama, bits)
+    call = {"input_ids": torch.arange(12).reshape(2, 6)}
+    (tmp_path / "llama.surg").write_text(SPEC)
+    graph = surgery.capture(model, kwargs=call)
+    assert roles(graph) == roles(surgery.capture(LlamaForCausalLM.from_pretrained(saved_llama), kwargs=call))
+    plan = surgery.plan(surgery.load(tmp_path / "llama.surg"), graph)
+    assert plan.applyable
+    assert plan.sites[0].shape == [64, 64]
+    adapted = surgery.apply(model, plan)
+    found = surgery.verify(adapted, plan, call)
+    assert (found.identity.status, found.gradients.reached, found.gradients.moved) == ("exact", 8, 8)
+    assert f"stored in {bits} bits" in str(found.merging)
+    optimizer = torch.optim.AdamW(list(trainable_tensors(adapted, plan)), lr=0.01)
+    with keeping_differentiable(adapted):
+        adapted.train()(**call).logits.square().sum().backward()
+        optimizer.step()
+        trained = adapted.eval()(**call).logits
+    save_adapters(adapted, plan, tmp_path / "adapter")
+    names = list(dict.fromkeys(site.adapter for site in plan.sites))
+    loaded = load_llama(saved_llama, bits)
+    for name in names:
+        folder = tmp_path / "adapter" / name if len(names) > 1 else tmp_path / "adapter"
+        if isinstance(loaded, PeftModel):
+            loaded.load_adapter(folder, name)
+        else:
+            loaded = PeftModel.from_pretrained(loaded, folder, adapter_name=name)
+    loaded.base_model.set_adapter(names)
+    with keeping_differentiable(loaded):
+        assert torch.allclose(loaded.eval()(**call).logits, trained, atol=1e-5, rtol=1e-4)
+    with pytest.raises(SurgeryError, match=f"stored in {bits} bits"):
+        surgery.export(adapted, plan, tmp_path / "merged", to="merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def roles(graph):
+    found = {}
+    for path in graph:
+        module = graph[path]
+        found[path] = (sorted(module.roles), module.gradient.answer, module.bypassed.answer)
+    return found
