@@ -43,7 +43,7 @@ def method_text(method: Method) -> str:
 
 
 def _doc(setting: Setting) -> str:
-    other = f" (PEFT: {setting.field})" if setting.field != setting.name else ""
+    other = f" (PEFT: {setting.field})" if setting.field not in ("", setting.name) else ""
     return setting.doc + other
 
 
