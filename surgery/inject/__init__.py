@@ -1,7 +1,8 @@
 """From a plan to an adapted model, through PEFT: exactly or not at all; saving, loading and verifying it."""
 
 from surgery.inject.apply import apply
-from surgery.inject.directory import Loaded, load_adapter, load_adapters, save_adapters
+from surgery.inject.directory import save_adapters
+from surgery.inject.loading import Loaded, load_adapter, load_adapters
 from surgery.inject.state import adapter_state, base_model
 from surgery.inject.verification import Verification
 from surgery.inject.verify import verify

@@ -156,6 +156,33 @@ def test_a_file_fills_all_adapters_or_one(make_several, tmp_path):
         surgery.load_adapter(target, plan, tmp_path / "one.safetensors", adapter="other")
 
 
+def test_folders_of_several_adapters(make_several, tmp_path):
+    plan, source, target = make_several()
+    save_adapters(source, plan, tmp_path / "saved")
+    loaded = surgery.load_adapter(target, plan, tmp_path / "saved", strict=True)
+    wanted, found = adapter_state(source, plan), adapter_state(target, plan)
+    assert set(loaded.loaded) == {key for tensors in wanted.values() for key in tensors}
+    assert all(torch.equal(found[name][key], tensor) for name in wanted for key, tensor in wanted[name].items())
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_base_weights_that_peft_saves_with_an_embedding(same, make, tmp_path):
+    case = make("llama", lora(), LORA, select="**.{embed_tokens,lm_head}")
+    with pytest.warns(UserWarning, match="save_embedding_layers"):
+        case.source.save_pretrained(tmp_path)
+    key = "base_model.model.model.embed_tokens.base_layer.weight"
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(file)
+    assert key in tensors
+    if same:
+        loaded = surgery.load_adapter(case.target, case.plan, tmp_path)
+        assert key in loaded.copies
+        case.assert_equal_updates()
+    else:
+        save_file(tensors | {key: tensors[key] + 1}, file)
+        assert key in refused(case, tmp_path).notes[0]
+
+
 def test_loading_into_a_model_on_meta_fills_it(make, tmp_path):
     case = make("llama", lora(), LORA)
     case.source.save_pretrained(tmp_path)
