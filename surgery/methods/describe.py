@@ -31,7 +31,7 @@ def methods_text(methods: Mapping[str, Method]) -> str:
 
 def method_text(method: Method) -> str:
     """The page of one method: formula, source, layers, how it starts, and every setting with its default."""
-    settings = [(setting.name, as_text(setting.default), setting.wanted, _doc(setting)) for setting in method.settings]
+    settings = [(setting.name, _default(setting), setting.wanted, _doc(setting)) for setting in method.settings]
     lines = [f"{method.name}: {method.title}, {method.paper}", "", update_of(method), ""]
     lines += [f"{name:<8}{text}" for name, text in _properties(method)]
     if settings:
@@ -45,6 +45,10 @@ def method_text(method: Method) -> str:
 def _doc(setting: Setting) -> str:
     other = f" (PEFT: {setting.field})" if setting.field not in ("", setting.name) else ""
     return setting.doc + other
+
+
+def _default(setting: Setting) -> str:
+    return "required" if setting.required else as_text(setting.default)
 
 
 def _properties(method: Method) -> Iterator[tuple[str, str]]:
@@ -115,7 +119,7 @@ def _sections(methods: Mapping[str, Method]) -> Iterator[str]:
         for setting in method.settings:
             star = " *" if setting.per_site else ""
             doc = setting.doc.replace("|", "\\|")
-            yield f"| `{setting.name}`{star} | `{as_text(setting.default)}` | {doc}; {setting.wanted} |"
+            yield f"| `{setting.name}`{star} | `{_default(setting)}` | {doc}; {setting.wanted} |"
 
 
 def _missing(not_supported: Mapping[str, str]) -> Iterator[str]:

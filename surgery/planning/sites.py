@@ -196,7 +196,7 @@ def _not_together(resolved: Sequence[_Resolved]) -> Iterator[Diagnostic]:
         names = [name for name, members in groups.items() if members[0].method is method.method]
         if len(names) > 1 and not method.method.several:
             yield _separate(
-                f"PEFT trains one {method.method.name} adapter in a model, and these targets need {len(names)}",
+                f"one model can carry one {method.method.name} adapter in PEFT, and these targets need {len(names)}",
                 groups[names[1]][0],
                 f"give `{names[1]}` the settings of `{names[0]}`",
             )

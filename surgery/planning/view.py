@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from surgery.planning.changes import Changes, Pair
 from surgery.planning.evidence import by_evidence
 from surgery.planning.grouping import group_paths
-from surgery.planning.plan import Plan, Protection, Site
+from surgery.planning.plan import Adapter, Plan, Protection, Site
 from surgery.planning.words import bytes_text, counted, limit_text, method_text, share_text, value_text
 
 Item = TypeVar("Item")
@@ -79,10 +79,12 @@ def _short(fingerprint: str) -> str:
 
 def _targets(plan: Plan, ink: Ink) -> Iterator[list[str]]:
     several = len(plan.adapters) > 1
+    first_in = {site.adapter: site.target for site in reversed(plan.sites)}
     for name, sites in _by(plan.sites, lambda site: site.target).items():
         adapter = f"  adapter {sites[0].adapter}" if several else ""
         lines = [ink("bold", f"target {name}") + ink("dim", f"  {sites[0].place}{adapter}")]
         rows = [row for group in _by(sites, _likeness).values() for row in _site_rows(group)]
+        rows += [_shared_row(adapter) for adapter in plan.adapters if adapter.shared and first_in[adapter.name] == name]
         yield lines + _table(rows, ink("+", "  + "))
 
 
@@ -103,6 +105,11 @@ def _site_rows(sites: Sequence[Site]) -> Iterator[list[str]]:
             f"{method_text(first.method, first.settings)} scale {first.scale:g}",
             f"+{first.added * len(group):,}",
         ]
+
+
+def _shared_row(adapter: Adapter) -> list[str]:
+    """What the sites of an adapter use together, counted once."""
+    return ["shared", counted(adapter.sites, "site"), "", adapter.method, f"+{adapter.shared:,}"]
 
 
 def _table(rows: Iterable[Sequence[str]], lead: str) -> list[str]:
