@@ -78,6 +78,7 @@ def inexact(model: nn.Module, config: PeftConfig, sites: Collection[Site]) -> It
     modules = dict(named_modules(model))
     held = [(path, name) for path, module in modules.items() for name in module._parameters]
     taken = set(taken_by(getattr(config, "target_parameters", None) or (), held))
+    taken -= {(path, name) for path, name in taken if hasattr(modules[path], "base_layer")}  # it would look in there
     for paths, how in ((taken - planned, "would also adapt"), (planned - taken, "would not adapt")):
         if paths:
             names = sorted(".".join(path) for path in paths)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from surgery.graph import Graph, Module, Parameter
-from surgery.methods.geometry import is_plain_float
+from surgery.methods.geometry import is_plain_float, layer_of
 from surgery.methods.method import Method, alpha_advice
 
 _SETTINGS = ("r", "alpha", "rslora", "init")  # what PEFT's wrapper of a parameter heeds; it refuses the others
@@ -27,6 +27,8 @@ def parameter_refusal(
         return "it belongs to the model itself, and PEFT wraps modules inside of one"
     if len(parameter.shape) not in (2, 3):
         return f"PEFT adapts matrices and stacks of matrices, not a shape of {list(parameter.shape)}"
+    if len(parameter.shape) == 3 and layer_of(holder):
+        return f"PEFT would take a {holder.kind}'s kernels for a stack of matrices; adapt the module itself"
     if not is_plain_float(parameter.dtype):
         return f"it is quantised ({parameter.dtype})"
     if is_parametrised(graph, holder):

@@ -40,13 +40,14 @@ def _taken_besides(graph: Graph, claims: Mapping[str, Claim], adapted: Sequence[
     planned = {(site.path, site.parameter) for site in adapted}
     parameters = [(path, p.name) for path, module in graph.modules.items() for p in module.parameters]
     taken = set(taken_by((site.full_path for site in adapted), parameters))
-    if missed := [site for site in adapted if (site.path, site.parameter) not in taken]:
+    lost = {site.path for site in adapted if f"{site.path}.base_layer" in graph}
+    if missed := [site for site in adapted if (site.path, site.parameter) not in taken or site.path in lost]:
         yield Diagnostic(
             "E0406",
             f"PEFT would not find {counted(len(missed), 'planned parameter')}",
             claims[missed[0].target].span,
             label=f"selects {some([site.full_path for site in missed])}",
-            notes=("it leaves every `.base_layer` out of a path, the name of its own wrappers",),
+            notes=("it takes a module called `base_layer` for what one of its own wrappers holds",),
             helps=("rename that module of the model",),
         )
     besides = [f"{path}.{name}" for path, name in parameters if (path, name) in taken - planned]

@@ -67,6 +67,7 @@ def modules(**experts: Any) -> Iterator[Module]:
     yield module("idle", "Bank", own.parameter("keys", WIDTH, WIDTH), calls=0, unreached=idle)
     yield module("packed", "Bank", own.parameter("keys", WIDTH, WIDTH, dtype="uint8"))
     yield module("loaded", "Bank", own.parameter("keys", WIDTH, WIDTH, init=UNKNOWN))
+    yield module("conv", "Conv1d", own.parameter("weight", WIDTH, WIDTH, 3))
     yield module("head", "Linear", words, tied=("embed",))
 
 

@@ -161,6 +161,7 @@ def test_modules_and_parameters_together(planned: PlanOf) -> None:
         ('param("**.experts.*")', "loha { r = 2 }", "with LoRA, not with LoHa"),
         ('param("**.experts.*")', "lora { r = 2  dropout = 0.1 }", "has no `dropout`"),
         ('param("**.experts.*")', "lora { r = 2  dora = true }", "has no `dora`"),
+        ('param("conv.weight")', "lora { r = 2 }", "would take a Conv1d's kernels for a stack of matrices"),
         ('param("token")', "lora { r = 2 }", "belongs to the model itself"),
         ('param("layers.*.attn.q.bias")', "lora { r = 2 }", "not a shape of [8]"),
         ('param("normed.parametrizations.weight.original1")', "lora { r = 2 }", "its module is parametrised"),
@@ -326,10 +327,14 @@ def test_parameters_that_peft_would_take_by_their_ending(planned: PlanOf) -> Non
 def test_a_module_called_like_peft_s_wrappers(planned: PlanOf) -> None:
     own = Storages()
     own.last = 100
-    bank = [module("bank", "Bank"), module("bank.base_layer", "Bank", own.parameter("keys", 4, 4))]
+    bank = [
+        module("bank", "Bank", own.parameter("keys", 4, 4)),
+        module("bank.base_layer", "Bank", own.parameter("keys", 4, 4)),
+    ]
     graph = graph_from(chain(modules(), bank))
-    found = the(planned(target('param("bank.base_layer.keys")'), graph), "E0406")
-    assert found.message == "PEFT would not find 1 planned parameter"
+    for path in ("bank.base_layer.keys", "bank.own"):
+        found = the(planned(target(f'param("{path}")'), graph), "E0406")
+        assert found.message == "PEFT would not find 1 planned parameter"
 
 
 PLAN = 'let e = param("**.experts.*")\n' + target("e & role(feedforward_out)", "expect 3")
