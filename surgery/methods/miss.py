@@ -57,6 +57,8 @@ class Miss(Method):
         return int(settings["r"]) * (settings["mini_r"] if settings["init"] == "mini" else sizes.outputs)
 
     def start(self, settings: Mapping[str, Any]) -> Start:
+        if settings["init"] == "bat":
+            return "close"  # PEFT multiplies in the adapter's precision, which is not that of a half-precision weight
         return "exact" if settings["init"] else "none"
 
     def needs_floats(self, settings: Mapping[str, Any]) -> bool:

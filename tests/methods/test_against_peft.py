@@ -97,6 +97,29 @@ def test_what_a_method_says_is_what_peft_does(name, layer, given):
     check_merge(method, modules[0], settings, model, inputs())
 
 
+def exact_on(layer):
+    """The cases that start exactly on a layer, by plain PEFT: `surgery.inject` makes it so for DoRA."""
+    for name, method in METHODS.items():
+        for number, given in enumerate(json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))):
+            settings = settings_of(method, given)
+            refused = method.conflict(settings) or method.refusal(described(layer), settings)
+            if not refused and method.start(settings) == "exact" and not given.get("dora"):
+                yield pytest.param(name, settings, id=f"{name}-{number}")
+
+
+# So large that another order or precision of its sums shows.
+WIDE = nn.Linear(240, 480, dtype=torch.bfloat16)
+
+
+@pytest.mark.parametrize(("name", "settings"), exact_on(WIDE))
+def test_an_exact_start_is_exact_in_half_precision(name, settings):
+    torch.manual_seed(0)
+    base, x = Each([WIDE]), torch.randn(64, 240, dtype=torch.bfloat16)
+    model = adapted(METHODS[name], [deepcopy(WIDE)], settings).eval()
+    with torch.no_grad():
+        assert torch.equal(model(x)[0], base(x)[0])
+
+
 def check_refused(method, layer, layers, settings, x, reason):
     """PEFT fails too, at the latest when it is called, or adapts nothing; or it is known to compute something else."""
     if any(part in reason for part in ALSO_REFUSED.get(method.name, {}).values()):
