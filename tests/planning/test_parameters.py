@@ -328,7 +328,7 @@ def test_a_module_called_like_peft_s_wrappers(planned: PlanOf) -> None:
     own = Storages()
     own.last = 100
     bank = [
-        module("bank", "Bank", own.parameter("keys", 4, 4)),
+        module("bank", "Bank", own.parameter("own", 4, 4)),
         module("bank.base_layer", "Bank", own.parameter("keys", 4, 4)),
     ]
     graph = graph_from(chain(modules(), bank))
