@@ -28,6 +28,7 @@ from surgery.training.config import TrainConfig
 from surgery.training.data import DataOrder
 from surgery.training.gradient_checkpointing import checkpointable, gradient_checkpointing
 from surgery.training.logs import Logs
+from surgery.training.rank_allocation import check_steps, rank_allocation
 from surgery.training.resume import Save, find_start
 from surgery.training.rng import write_rng
 from surgery.training.run_directory import RunDirectory
@@ -77,6 +78,7 @@ def train(model: nn.Module, plan: Plan, task: Task, config: TrainConfig) -> Trai
     with _accelerator(config) as accelerator:
         order = _order(len(dataset), config, accelerator)
         steps = config.steps or (config.epochs or 0) * order.steps_per_epoch
+        check_steps(plan, steps)
         save = find_start(directory, plan, config, order, steps)
         adapted = _adapted(model, plan, config.seed + accelerator.process_index, save)
         parameters = trainable_parameters(adapted, plan)
@@ -105,6 +107,7 @@ def train(model: nn.Module, plan: Plan, task: Task, config: TrainConfig) -> Trai
                 order=order,
                 steps=steps,
                 logs=logs,
+                ranks=rank_allocation(adapted, plan),
             )
             if save:
                 _restore(save, session)
@@ -221,11 +224,13 @@ def _prepared(
 
 
 def _restore(save: Save, session: Session) -> None:
-    """Put optimiser, loss scaler and generators where the save found them. Raises SurgeryError (E0515)."""
+    """Put optimiser, loss scaler, ranks and generators where the save found them. Raises SurgeryError (E0515)."""
     try:
         restore_optimizer(session.optimizer.optimizer, session.parameters, save.state)
         if session.accelerator.scaler and save.state.record.scaler:
             session.accelerator.scaler.load_state_dict(save.state.record.scaler)
+        if session.ranks:
+            session.ranks.load_state(save.state.section("ranks"))
         write_rng(save.state.rng(session.accelerator.process_index))
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError) as error:
         raise unreadable(save.folder, error) from error

@@ -24,6 +24,7 @@ from surgery.planning import Plan
 from surgery.training.config import TrainConfig
 from surgery.training.data import DataOrder, MicroBatch, make_loader
 from surgery.training.logs import Logs, peak_memory
+from surgery.training.rank_allocation import RankAllocation
 from surgery.training.rng import RngState, read_rng, undisturbed
 from surgery.training.run_directory import RunDirectory
 from surgery.training.schedule import learning_rate
@@ -36,7 +37,8 @@ from surgery.training.trainable import trainable_parameters
 class Session:
     """A run under way. `model` is prepared by accelerate, `adapted` the same model without its wrapping.
 
-    `steps` is the length of the whole run. `losses` and `metrics` hold what was logged, by step counted from 1.
+    `steps` is the length of the whole run, `ranks` what AdaLoRA does in a step. `losses` and `metrics` hold what was
+    logged, by step counted from 1.
     """
 
     accelerator: accelerate.Accelerator
@@ -52,6 +54,7 @@ class Session:
     order: DataOrder
     steps: int
     logs: Logs
+    ranks: RankAllocation | None = None
     losses: dict[int, float] = field(default_factory=dict)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     _window: Window = field(default_factory=lambda: Window())
@@ -77,11 +80,18 @@ class Session:
         batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
         # Gradients of several processes are joined once a step.
         with nullcontext() if part.is_last else self.accelerator.no_sync(self.model):
-            scalars = _scalars(self.task.loss(self.model, batch), part.step + 1)
+            scalars = self._scalars(batch, part.step + 1)
             self.accelerator.backward(scalars["loss"] * part.weight)
         self._window.add(
             {name: float(value.detach()) * part.weight for name, value in scalars.items()}, len(part.indices)
         )
+
+    def _scalars(self, batch: Any, step: int) -> Mapping[str, torch.Tensor]:
+        scalars = _scalars(self.task.loss(self.model, batch), step)
+        if self.ranks is None:
+            return scalars
+        penalty = self.ranks.penalty()
+        return {**scalars, "loss": scalars["loss"] + penalty, "rank_penalty": penalty}
 
     def _update(self, step: int) -> None:
         limit = self.config.max_grad_norm or math.inf  # without a limit the norm is measured only
@@ -91,6 +101,8 @@ class Session:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, step, self.steps)
         self.optimizer.step()
+        if self.ranks:
+            self.ranks.after(step + 1)
         self.optimizer.zero_grad(set_to_none=True)
         self._window.close_step(norm)
 
@@ -144,7 +156,12 @@ class Session:
                     done,
                     partial(write_adapters, self.adapted, self.plan),
                     lambda folder: write_state(
-                        folder, self._record(done), _plain(self.optimizer), self.parameters, rng
+                        folder,
+                        self._record(done),
+                        _plain(self.optimizer),
+                        self.parameters,
+                        rng,
+                        self.ranks.state() if self.ranks else {},
                     ),
                 )
             if self.config.keep_last:

@@ -1,7 +1,8 @@
 """The state of a run as `state.safetensors` and `state.json`: exact to the bit, nothing pickled.
 
-Tensors: `optimizer.<key>.<parameter>` (AdamW's `step`, `exp_avg`, `exp_avg_sq`, dtypes as they are) and
-`rng.<process>.<generator>`. JSON: everything else. Python writes floats so that they read back the same.
+Tensors: `optimizer.<key>.<parameter>` (AdamW's `step`, `exp_avg`, `exp_avg_sq`, dtypes as they are),
+`rng.<process>.<generator>` and, with AdaLoRA, `ranks.<key>.<parameter>`. JSON: everything else. Python writes floats so
+that they read back the same.
 """
 
 from __future__ import annotations
@@ -53,9 +54,12 @@ class State:
 
     def rng(self, process: int) -> RngState:
         """The generators of one process."""
-        prefix = f"rng.{process}."
-        tensors = {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
-        return RngState(tensors, self.record.rng[process])
+        return RngState(self.section(f"rng.{process}"), self.record.rng[process])
+
+    def section(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors whose names begin with this one, under the rest of their names."""
+        prefix = f"{name}."
+        return {n.removeprefix(prefix): t for n, t in self.tensors.items() if n.startswith(prefix)}
 
 
 def write_state(
@@ -64,14 +68,19 @@ def write_state(
     optimizer: torch.optim.Optimizer,
     parameters: Mapping[str, nn.Parameter],
     rng: list[RngState],
+    ranks: Mapping[str, torch.Tensor],
 ) -> None:
-    """Write the two files. `parameters` are the optimiser's, by name; `rng` is of all processes, in order."""
+    """Write the two files. `parameters` are the optimiser's, by name; `rng` is of all processes, in order.
+
+    `ranks` is `RankAllocation.state()`, or empty.
+    """
     tensors = {
         f"optimizer.{key}.{name}": value.detach().cpu().contiguous()
         for name, parameter in parameters.items()
         for key, value in optimizer.state[parameter].items()
     }
     tensors |= {f"rng.{i}.{name}": tensor for i, state in enumerate(rng) for name, tensor in state.tensors.items()}
+    tensors |= {f"ranks.{name}": tensor.detach().cpu().contiguous() for name, tensor in ranks.items()}
     save_file(tensors, folder / "state.safetensors")
     content = asdict(record) | {"rng": [state.numbers for state in rng]}
     (folder / "state.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

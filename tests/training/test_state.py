@@ -44,7 +44,7 @@ def test_the_optimiser_goes_on_bit_for_bit(tmp_path):
     for _ in range(3):
         step(parameters, optimizer)
     rng = read_rng()
-    write_state(tmp_path, record(), optimizer, parameters, [rng])
+    write_state(tmp_path, record(), optimizer, parameters, [rng], {})
     values = {name: p.detach().clone() for name, p in parameters.items()}
     step(parameters, optimizer)
 
@@ -80,7 +80,7 @@ def spoil_version(folder):
 )
 def test_a_damaged_state_is_named(tmp_path, spoil):
     parameters, optimizer = make()
-    write_state(tmp_path, record(), optimizer, parameters, [read_rng()])
+    write_state(tmp_path, record(), optimizer, parameters, [read_rng()], {})
     spoil(tmp_path)
     with pytest.raises(SurgeryError) as caught:
         read_state(tmp_path)
@@ -91,7 +91,7 @@ def test_a_damaged_state_is_named(tmp_path, spoil):
 @pytest.mark.parametrize("changes", [{"step": "3"}, {"config": 3}, {"rng": {}}])
 def test_a_record_of_other_types_is_refused(tmp_path, changes):
     parameters, optimizer = make()
-    write_state(tmp_path, record(), optimizer, parameters, [read_rng()])
+    write_state(tmp_path, record(), optimizer, parameters, [read_rng()], {})
     file = tmp_path / "state.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(SurgeryError, match=f"its `{next(iter(changes))}` is"):
