@@ -101,6 +101,8 @@ def _refused(
 ) -> str | None:
     if parameter:
         return parameter_refusal(graph, module, parameter, method, settings)
+    if method.copies and graph.children.get(module.path):
+        return f"it holds other modules, and {method.title} would copy them too"
     return method.refusal(module, settings) if module.path else _IS_ROOT
 
 

@@ -8,6 +8,7 @@ from one_layer import adapted, refusal, trained
 from torch import nn
 from transformers.activations import ACT2FN
 
+import surgery
 from surgery.methods import METHODS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,6 +30,26 @@ def test_ln_tuning_takes_other_norms(norm):
     assert model(x).shape == x.shape == before
     assert sum(p.numel() for p in trained(model).values()) == 16
     assert site.ln_tuning_layers["default"] is not norm
+
+
+class Scaled(nn.Module):
+    """A module with a vector of its own and another module inside."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(4))
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.inner(x) * self.scale
+
+
+def test_ln_tuning_refuses_a_module_with_others_inside(tmp_path):
+    spec = tmp_path / "s.surg"
+    spec.write_text('surg 1\ntarget scales { select path("0") ln_tuning {} }\n', encoding="utf-8")
+    plan = surgery.plan(surgery.load(spec), surgery.capture(nn.Sequential(Scaled()), args=(torch.randn(2, 4),)))
+    [problem] = [one for one in plan.diagnostics if one.code == "E0404"]
+    assert "would copy them too" in problem.message
 
 
 def test_ln_tuning_refuses_what_has_nothing_to_train():

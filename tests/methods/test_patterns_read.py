@@ -8,6 +8,7 @@ import peft
 import pytest
 from torch import nn
 
+from surgery.inject.patterns import anchored, exactly
 from surgery.methods import METHODS
 from surgery.methods.setting import NOWHERE
 
@@ -40,7 +41,7 @@ def test_fourierft_and_c3a_really_cannot_tell_a_path_from_another_one_that_ends_
         return [getattr(site, container)["default"] for site in sites(made)]
 
     assert read("x.up") == [4, 3, 3]
-    assert read(r"^(?:x\.up)$") == [4, 4, 4]
+    assert read(anchored(exactly(["x.up"]))) == [4, 4, 4]
     name = "fourierft" if config is peft.FourierFTConfig else "c3a"
     assert f"{field}_pattern" in METHODS[name].unsupported
     assert not METHODS[name].setting(field).per_site
@@ -54,7 +55,7 @@ def test_fourierft_and_c3a_really_cannot_tell_a_path_from_another_one_that_ends_
     ],
 )
 def test_an_anchored_key_is_read_for_its_path_alone(config, setting, container):
-    made = config(target_modules=".*up", **{setting.field: 4, setting.pattern: {r"^(?:x\.up)$": 3}})
+    made = config(target_modules=".*up", **{setting.field: 4, setting.pattern: {anchored(exactly(["x.up"])): 3}})
     assert [getattr(site, container)["default"] for site in sites(made)] == [4, 3, 4]
 
 
