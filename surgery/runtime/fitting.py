@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
 
 from surgery.planning.swapping import Obstacle, is_ranked
 from surgery.runtime.adapter import Adapter
-from surgery.runtime.table import Slot, Table
+from surgery.runtime.table import Layout, Table
 
 
 def misfits(table: Table, adapter: Adapter, *, prepared: bool) -> Iterator[Obstacle]:
     """Every way in which the adapter does not fit, by the keys of its tensors. `prepared` models take lower ranks."""
-    expected = dict(_expected(table, adapter))
-    tensors = adapter.tensors
-    if missing := tuple(key for key in expected if key not in tensors):
+    expected = [slot.key for path in adapter.sites for slot in table.places[path].slots]
+    expected += [slot.key for slot in table.others]
+    if missing := tuple(key for key in expected if key not in adapter.tensors):
         yield Obstacle("not in the adapter", missing)
-    if unknown := tuple(key for key in tensors if key not in expected):
-        yield Obstacle("not in the model", unknown)
-    for key, (slot, rank) in expected.items():
-        if key in tensors and tuple(tensors[key].shape) != slot.shape(rank):
-            shape, wanted = list(tensors[key].shape), list(slot.shape(rank))
-            yield Obstacle(f"of shape {shape}, where rank {rank} has {wanted}", (key,))
-    if wrong := tuple(key for key in expected if key in tensors and not _is_castable(tensors[key], expected[key][0])):
-        yield Obstacle("of a type that is not cast to the model's", wrong)
-    yield from _of_places(table, adapter, prepared)
+    if len(adapter.tensors) + len(missing) > len(expected):
+        known = set(expected)
+        yield Obstacle("not in the model", tuple(key for key in adapter.tensors if key not in known))
+    if too_large := list(_of_places(table, adapter, prepared)):
+        yield from too_large
+    else:
+        yield from _of_tensors(table.layout(adapter.sites), adapter.tensors)
+
+
+def _of_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Iterator[Obstacle]:
+    others: dict[str, list[str]] = {}
+    for key, part, shape in zip(layout.keys, layout.parts, layout.shapes, strict=True):
+        tensor = tensors.get(key)
+        if tensor is not None and tensor.shape != shape:
+            others.setdefault(f"of shape {list(tensor.shape)}, where {list(shape)} is needed", []).append(key)
+        elif tensor is not None and not _is_castable(tensor.dtype, part.dtype):
+            others.setdefault(f"of {tensor.dtype}, which is not cast to {part.dtype}", []).append(key)
+    for reason, keys in others.items():
+        yield Obstacle(reason, tuple(keys))
 
 
 def other_than_planned(table: Table) -> Iterator[Obstacle]:
@@ -47,17 +57,8 @@ def other_than_held(table: Table, adapter: Adapter, max_rank: int | None) -> Ite
             )
 
 
-def _expected(table: Table, adapter: Adapter) -> Iterator[tuple[str, tuple[Slot, int]]]:
-    for path, applied in adapter.sites.items():
-        for slot in table.places[path].slots:
-            yield slot.key, (slot, applied.rank)
-    for slot in table.others:
-        yield slot.key, (slot, 1)
-
-
-def _is_castable(tensor: torch.Tensor, slot: Slot) -> bool:
-    both = tensor.is_floating_point() and slot.tensor.is_floating_point()
-    return both or tensor.dtype == slot.tensor.dtype
+def _is_castable(found: torch.dtype, live: torch.dtype) -> bool:
+    return found == live or (found.is_floating_point and live.is_floating_point)
 
 
 def _of_places(table: Table, adapter: Adapter, prepared: bool) -> Iterator[Obstacle]:

@@ -51,6 +51,7 @@ def scales_to_tensors(table: Table) -> None:
         like = place.slots[0].tensor
         if not isinstance(value, torch.Tensor) or value.device != like.device:
             scaling[place.site.adapter] = torch.tensor(float(value), dtype=_scale_dtype(place), device=like.device)
+    table.watch_scales()
 
 
 def _scale_dtype(place: Place) -> torch.dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from surgery.planning.swapping import Obstacle, free_settings, is_ranked
 from surgery.planning.words import value_text
 from surgery.runtime.adapter import Adapter, Applied, as_planned
 
-Shapes = Mapping[str, Mapping[str, tuple[int, ...]]]
+Shapes = Callable[[], dict[str, dict[str, tuple[int, ...]]]]
 
 # What of a ranked method's settings is swapped with its adapter.
 _SWAPPED = ("r", "alpha", "rslora")
@@ -44,13 +44,14 @@ def read_source(path: Path, plan: Plan, shapes: Shapes) -> tuple[Adapter, list[O
     """The adapter at a path, for a plan's sites, and how its configuration differs in what swapping cannot change.
 
     PEFT directories, as `surgery export --to peft` or plain PEFT writes them, keep their ranks and scales. Any other
-    file is fitted to the plan's sizes, `shapes` by PEFT adapter and key, as `surgery.load_adapter` does. The tensors
-    lie on the CPU. Raises SurgeryError: E0501 for what cannot be read, E0519 for another file that does not fit.
+    file is fitted to the plan, as `surgery.load_adapter` does, whose sizes `shapes()` gives by PEFT adapter and key.
+    The tensors lie on the CPU. Raises SurgeryError: E0501 for what cannot be read, E0519 for another file that does
+    not fit.
     """
     folders = adapter_folders(plan, path)
     if path.is_dir() and all((folder / CONFIG).exists() for folder in folders.values()):
         return _from_directories(folders, plan)
-    values = fit(read_adapter(path), plan, shapes).read()
+    values = fit(read_adapter(path), plan, shapes()).read()
     return Adapter(as_planned(plan.sites), {key: t for tensors in values.values() for key, t in tensors.items()}), []
 
 

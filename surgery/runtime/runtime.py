@@ -124,7 +124,7 @@ class Runtime:
             self._table = table = Table(self._model, self._plan)
             scales_to_tensors(table)
             self._max_rank = max_rank
-            self._show()
+            self._show_switch()
             return Change(self._active, tuple(table.places))
 
     def unprepare(self) -> Change:
@@ -135,7 +135,7 @@ class Runtime:
             self._table = table = Table(self._model, self._plan)
             scales_to_numbers(table)
             self._max_rank = None
-            self._show()
+            self._show_switch()
             return Change(self._active, tuple(table.places))
 
     def load(
@@ -237,7 +237,7 @@ class Runtime:
                 refuse("the adapter cannot be scaled", [Obstacle("its method has no scale", unscaled)])
             held.factor = finite(factor)
             if name == self._active:
-                self._show()
+                self._show_scales()
             return Change(name, tuple(held.adapter.sites))
 
     def disable(self) -> Change:
@@ -302,7 +302,7 @@ class Runtime:
         if isinstance(source, Mapping):
             adapter, obstacles = from_tensors(source, plan, config)
         else:
-            adapter, obstacles = read_source(Path(source), plan, self._shapes(plan))
+            adapter, obstacles = read_source(Path(source), plan, lambda: self._shapes(plan))
         refuse(message, [*obstacles, *misfits(table, adapter, prepared=self._max_rank is not None)], place)
         return adapter
 
@@ -322,13 +322,13 @@ class Runtime:
         try:
             write_tensors(self._table, source)
             self._held[name], self._active = held, name
-            self._show()
+            self._show_adapter()
         except BaseException:
             self._active = before
             if former is not None:
                 self._held[name] = former
             write_tensors(self._table, self._in_model.adapter)
-            self._show()
+            self._show_adapter()
             raise
 
     def _park(self) -> None:
@@ -346,20 +346,30 @@ class Runtime:
         with self._turn:
             table = self._current()
             self._enabled = enabled
-            self._show()
+            if self._max_rank is None:
+                self._show_switch()
+            else:
+                self._show_scales()
             return Change(self._active, tuple(table.places))
 
-    def _show(self) -> None:
-        """Ranks, scales and flags of the model as the active adapter has them."""
-        held, table, prepared = self._in_model, self._table, self._max_rank is not None
-        factor = held.factor if self._enabled or not prepared else 0.0
+    def _show_adapter(self) -> None:
+        """Ranks and scales of the model as the active adapter has them."""
+        write_ranks(self._table, self._in_model.adapter)
+        self._show_scales()
+
+    def _show_scales(self) -> None:
+        held = self._in_model
+        factor = held.factor if self._enabled or self._max_rank is None else 0.0
         sites = held.adapter.sites
-        write_ranks(table, held.adapter)
-        write_scales(table, {path: sites[path].scale * factor if path in sites else 0.0 for path in table.places})
-        write_flags(table, self._enabled or prepared)
+        scales = {path: sites[path].scale * factor if path in sites else 0.0 for path in self._table.places}
+        write_scales(self._table, scales)
+
+    def _show_switch(self) -> None:
+        """Whether adapters take part: by their scales in a prepared model, else by PEFT's flags."""
+        self._show_scales()
+        write_flags(self._table, self._enabled or self._max_rank is not None)
 
     def _change(self, name: str) -> Change:
-        sites, places = self._held[name].adapter.sites, self._table.places
-        keys = [slot.key for path in sites for slot in places[path].slots]
-        silent = tuple(path for path in places if path not in sites)
-        return Change(name, (*keys, *(slot.key for slot in self._table.others)), (), silent)
+        sites = self._held[name].adapter.sites
+        silent = tuple(path for path in self._table.places if path not in sites)
+        return Change(name, self._table.layout(sites).keys, (), silent)

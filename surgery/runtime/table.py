@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,9 +15,11 @@ from surgery.inject.patterns import MODEL_PREFIX
 from surgery.inject.state import Adapted, adapter_state, base_model, wrappers
 from surgery.planning.plan import Plan, Site
 from surgery.planning.swapping import is_ranked, rank_of
+from surgery.runtime.adapter import Applied
 from surgery.runtime.ranks import part_at, rank_axes, shape_at
 
 _SHOWN = 8
+_LAYOUTS = 16  # remembered at most; each is a list of views
 # A dictionary of a module, a name in it, and what has to be there.
 Link = tuple[Mapping[str, Any], str, object]
 
@@ -33,14 +35,10 @@ class Slot:
     tensor: torch.Tensor
     axes: tuple[int, ...] = ()
     groups: int = 1
-    _parts: dict[int, torch.Tensor] = field(default_factory=dict)
 
     def part(self, rank: int) -> torch.Tensor:
         """The part that an adapter of this rank fills."""
-        found = self._parts.get(rank)
-        if found is None:
-            found = self._parts[rank] = self.part_of(self.tensor.detach(), rank)
-        return found
+        return self.part_of(self.tensor.detach(), rank)
 
     def part_of(self, tensor: torch.Tensor, rank: int) -> torch.Tensor:
         """The same part of another tensor in this place."""
@@ -72,6 +70,26 @@ class Place:
         return any(slot.axes for slot in self.slots)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """The part of the slots that adapters of certain ranks fill: `parts` of the live tensors, by `keys`.
+
+    `shapes` are those of the adapter's own tensors, `zeros` the live tensors that it does not fill entirely.
+    """
+
+    keys: tuple[str, ...]
+    parts: tuple[torch.Tensor, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    zeros: tuple[torch.Tensor, ...]
+
+    def of(self, tensors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+        """An adapter's tensors in the order and the form of the parts."""
+        return [
+            tensor if (tensor := tensors[key]).dim() == part.dim() else tensor.view(part.shape)
+            for key, part in zip(self.keys, self.parts, strict=True)
+        ]
+
+
 class Table:
     """What the runtime reads and writes: the places of the plan's sites, and the tensors that are of no site.
 
@@ -94,14 +112,48 @@ class Table:
         self.places = {site.path: _place(site, layers[site.path], of_site[site.path]) for site in plan.sites}
         self.slots = {slot.key: slot for place in self.places.values() for slot in place.slots}
         self.slots |= {slot.key: slot for slot in self.others}
+        self._layouts: dict[tuple[int, ...], Layout] = {}
         self._pointers = [(slot.tensor, slot.tensor.data_ptr()) for slot in self.slots.values()]
         holders = [*((base, site.path) for site in plan.sites), *((base, path) for path, _ in wrappers(base))]
         self._links = list(_links(holders, {id(slot.tensor) for slot in self.slots.values()}))
 
     def is_current(self) -> bool:
         """Whether every tensor is still where it was found, in the model and in memory."""
-        return all(holder.get(name) is value for holder, name, value in self._links) and all(
-            tensor.data_ptr() == pointer for tensor, pointer in self._pointers
+        for holder, name, value in self._links:
+            if holder.get(name) is not value:
+                return False
+        return all(tensor.data_ptr() == pointer for tensor, pointer in self._pointers)
+
+    def watch_scales(self) -> None:
+        """From now on the scales that are tensors have to stay the same ones, too."""
+        for place in self.places.values():
+            if (scaling := place.scaling) is not None:
+                self._links.append((scaling, place.site.adapter, scaling[place.site.adapter]))
+
+    def layout(self, sites: Mapping[str, Applied]) -> Layout:
+        """Where an adapter with these sites lies; remembered for adapters of the same ranks."""
+        ranks = tuple(sites[path].rank if path in sites else 0 for path in self.places)
+        found = self._layouts.get(ranks)
+        if found is None:
+            if len(self._layouts) >= _LAYOUTS:
+                self._layouts.clear()
+            found = self._layouts[ranks] = self._laid_out(ranks)
+        return found
+
+    def _laid_out(self, ranks: tuple[int, ...]) -> Layout:
+        filled: list[tuple[Slot, int]] = []
+        zeros: list[torch.Tensor] = []
+        for place, rank in zip(self.places.values(), ranks, strict=True):
+            if rank != place.rank:
+                zeros += [slot.tensor for slot in place.slots if slot.axes or not rank]
+            if rank:
+                filled += [(slot, rank) for slot in place.slots]
+        filled += [(slot, 1) for slot in self.others]
+        return Layout(
+            tuple(slot.key for slot, _ in filled),
+            tuple(slot.part(rank) for slot, rank in filled),
+            tuple(slot.shape(rank) for slot, rank in filled),
+            tuple(zeros),
         )
 
     def merged(self) -> list[str]:

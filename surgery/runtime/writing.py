@@ -3,53 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 
 from surgery.methods import METHODS
-from surgery.planning.swapping import is_ranked
 from surgery.runtime.adapter import Adapter
-from surgery.runtime.table import Slot, Table
+from surgery.runtime.table import Table
 
 
 def write_tensors(table: Table, adapter: Adapter) -> None:
     """Copy the adapter into its slots, cast to their dtype; what lies beyond its rank, and its silent sites, is 0."""
-    sources: list[torch.Tensor] = []
-    targets: list[torch.Tensor] = []
-    zeros: list[torch.Tensor] = []
-    for path, place in table.places.items():
-        applied = adapter.sites.get(path)
-        if applied is None or applied.rank != place.rank:
-            zeros += [slot.tensor for slot in place.slots if slot.axes or applied is None]
-        if applied is not None:
-            targets += [slot.part(applied.rank) for slot in place.slots]
-            sources += [_like(adapter.tensors[slot.key], slot, applied.rank) for slot in place.slots]
-    targets += [slot.tensor.detach() for slot in table.others]
-    sources += [adapter.tensors[slot.key] for slot in table.others]
+    layout = table.layout(adapter.sites)
     with torch.no_grad():
-        if zeros:
-            torch._foreach_zero_(zeros)
-        torch._foreach_copy_(targets, sources)
+        if layout.zeros:
+            torch._foreach_zero_(layout.zeros)
+        torch._foreach_copy_(layout.parts, layout.of(adapter.tensors))
 
 
-def _like(source: torch.Tensor, slot: Slot, rank: int) -> torch.Tensor:
-    return source.view(slot.part(rank).shape) if slot.groups > 1 else source
-
-
-def read_tensors(table: Table, adapter: Adapter) -> dict[str, torch.Tensor]:
+def read_tensors(table: Table, adapter: Adapter) -> Mapping[str, torch.Tensor]:
     """Copy what the model holds of this adapter, at its own rank, into the adapter's own tensors, or into new ones."""
-    live: dict[str, torch.Tensor] = {}
-    held = dict(adapter.tensors)
-    for path, applied in adapter.sites.items():
-        for slot in table.places[path].slots:
-            live[slot.key] = slot.part(applied.rank)
-            if slot.key not in held:
-                held[slot.key] = slot.tensor.detach().new_empty(slot.shape(applied.rank))
-    for slot in table.others:
-        live[slot.key] = slot.tensor.detach()
-        held.setdefault(slot.key, torch.empty_like(slot.tensor.detach()))
+    layout = table.layout(adapter.sites)
+    held = adapter.tensors
+    if not held:
+        keyed = zip(layout.keys, layout.parts, layout.shapes, strict=True)
+        held = {key: part.new_empty(shape) for key, part, shape in keyed}
     with torch.no_grad():
-        torch._foreach_copy_([held[key].view(part.shape) for key, part in live.items()], list(live.values()))
+        torch._foreach_copy_(layout.of(held), layout.parts)
     return held
 
 
@@ -57,12 +37,17 @@ def write_ranks(table: Table, adapter: Adapter) -> None:
     """Note rank and alpha on PEFT's layers, as they are without padding. Their forward reads neither."""
     for path, applied in adapter.sites.items():
         place = table.places[path]
-        if is_ranked(place.site):
-            method, state = METHODS[place.site.method], vars(place.layer)
-            for name in ("r", "alpha", "rslora"):
-                setting = method.setting(name)
-                if setting is not None and setting.field in state:
-                    state[setting.field][place.site.adapter] = applied.settings[name]
+        state, name = vars(place.layer), place.site.adapter
+        for setting, field in _rank_fields(place.site.method) if place.has_rank else ():
+            if field in state:
+                state[field][name] = applied.settings[setting]
+
+
+@cache
+def _rank_fields(method: str) -> tuple[tuple[str, str], ...]:
+    """A method's settings that PEFT's layers keep for themselves, by the names of both."""
+    found = ((name, METHODS[method].setting(name)) for name in ("r", "alpha", "rslora"))
+    return tuple((name, setting.field) for name, setting in found if setting is not None)
 
 
 def write_scales(table: Table, scales: Mapping[str, float]) -> None:
