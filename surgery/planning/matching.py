@@ -80,7 +80,7 @@ class ModuleTree:
     def complaints(self, glob: Glob, matched: frozenset[str]) -> Iterator[Diagnostic]:
         """E0201 if the glob `matched` nothing, else E0202 for each of its alternatives that matches nothing."""
         if not matched:
-            helps = self._suggestion(glob.segments)
+            helps = self._second_place(glob.text) or self._suggestion(glob.segments)
             message = f'no {self.noun} matches "{glob.text}"'
             yield Diagnostic("E0201", message, glob.span, label="matches nothing", helps=helps)
         else:
@@ -108,6 +108,13 @@ class ModuleTree:
             case Alternatives():
                 return frozenset[str]().union(*(self._walk(places, option) for option in segment.options))
         raise AssertionError(f"no rule walks {type(segment).__name__}")
+
+    def _second_place(self, path: str) -> tuple[str, ...]:
+        """What to say of a path at which a module stands that has another one already."""
+        for first, module in self.graph.modules.items():
+            if path in module.tied and path not in self.graph:
+                return (f"`{path}` is the same module as `{first}`, and goes by that path",)
+        return ()
 
     def _idle_alternatives(
         self, places: Places, segments: Segments, after: Segments, glob: Glob
@@ -180,6 +187,9 @@ class ParameterTree(ModuleTree):
     def chosen(self, places: Places) -> Places:
         """The parameters among these places."""
         return frozenset(path for path in places if path in self._parameters)
+
+    def _second_place(self, path: str) -> tuple[str, ...]:
+        return super()._second_place(path.rpartition(".")[0])
 
     def _cannot_choose(self, places: Places) -> str:
         place = min(places, key=len)

@@ -13,7 +13,7 @@ from surgery.language.method_use import unknown_method
 from surgery.language.nearest import listed
 from surgery.language.spec import LoadedSpec
 from surgery.methods import METHODS, Method, resolve
-from surgery.methods.geometry import weight_shape
+from surgery.methods.geometry import layer_of, weight_shape
 from surgery.methods.parameters import added_to_parameter, parameter_advice, parameter_refusal
 from surgery.planning.claims import Claim
 from surgery.planning.facts import roles_of
@@ -130,6 +130,8 @@ def _refusal(graph: Graph, claim: Claim, method: Method, reason: str, paths: Seq
     narrow = "narrow the target, for instance with `& kind(Linear)`, or take them out with `except`"
     if any(path not in graph for path in paths):
         narrow = "take them out with `except`, or adapt the module that holds them"
+    elif all(layer_of(graph[path]) and not graph[path].weight for path in paths):
+        narrow = "fold what computes the weight into it before (torch's remove_parametrizations, remove_weight_norm)"
     inside = "select modules inside of it, or let `model` name a module that holds it"
     return Diagnostic(
         "E0404",
