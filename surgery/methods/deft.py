@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from surgery.graph import Module
 from surgery.methods.catalogue import settings_of
-from surgery.methods.geometry import Geometry
+from surgery.methods.geometry import Geometry, geometry
 from surgery.methods.method import Method, Start, alpha_advice
 
 _setting = settings_of("DEFT")
 
 
 class Deft(Method):
-    """W - Q @ S.T @ W + alpha / r * Q @ R, with Q and S from P (outputs, r): P and relu(P), or P made orthogonal."""
+    """W - Q @ S.T @ W + scale * Q @ R, with Q and S from P (outputs, r): P and relu(P), or P made orthogonal."""
 
     name = "deft"
     title = "DEFT"
@@ -43,6 +44,12 @@ class Deft(Method):
     def added_to(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
         """P: outputs x r; R: r x inputs, but not with para."""
         return _rank(sizes, settings) * (sizes.outputs + (0 if settings["para"] else sizes.inputs))
+
+    def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
+        """The factor on R; what is taken out is not scaled."""
+        sizes = geometry(module)
+        assert isinstance(sizes, Geometry)
+        return float(settings["alpha"] / _rank(sizes, settings)) if settings["alpha"] else 1.0
 
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "close" if settings["init"] and not settings["para"] else "none"

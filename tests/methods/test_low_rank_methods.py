@@ -171,7 +171,9 @@ def test_settings_that_are_refused_together_really_change_nothing(name, given):
 
 
 def test_deft_scales_by_the_rank_that_the_outputs_leave():
-    assert site_of(adapted("deft", nn.Linear(8, 4), r=16, alpha=6)).deft_scaling["default"] == 6 / 4
+    layer, given = nn.Linear(8, 4), {"r": 16, "alpha": 6}
+    assert METHODS["deft"].scale(described(layer), settings_of("deft", **given)) == 6 / 4
+    assert site_of(adapted("deft", layer, **given)).deft_scaling["default"] == 6 / 4
 
 
 def test_gralora_takes_no_inputs_of_four_dimensions():
