@@ -27,7 +27,7 @@ class Boft(Method):
         _setting("boft_block_size", "count", "inputs in a block; 0: as many as `block_num` makes", name="block_size"),
         _setting("boft_block_num", "count", "how many blocks; 0: as many as `block_size` makes", name="block_num"),
         _setting(
-            "boft_dropout", "probability", "share of the blocks that are the identity, in training", name="dropout"
+            "boft_dropout", "probability", "share of the blocks, rounded down, that training takes out", name="dropout"
         ),
         _setting(
             "init_weights",

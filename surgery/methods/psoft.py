@@ -96,7 +96,11 @@ class Psoft(Method):
         return {"psoft_R.weight": 0.0, "psoft_R.vector_a": 1.0, "psoft_R.vector_b": 1.0}
 
     def reads_weights(self, settings: Mapping[str, Any]) -> bool:
-        """A and B are the weight's principal directions; they are not saved, but found again when loading."""
+        """A and B are the weight's principal directions.
+
+        PEFT does not save them, but finds them again when it loads: an SVD that gives a direction the other sign
+        gives a trained R another meaning.
+        """
         return True
 
 

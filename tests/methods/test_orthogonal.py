@@ -109,6 +109,20 @@ def test_alpha_of_psoft_really_changes_rounding_only():
     assert torch.allclose(*outputs, atol=1e-5)
 
 
+def test_a_trained_psoft_really_depends_on_the_signs_that_the_svd_gives():
+    torch.manual_seed(0)
+    model, site = adapted("psoft", nn.Linear(12, 20), r=4)
+    shake(model)
+    x = torch.randn(3, 12)
+    before = model(x)
+    down, up = site._get_psoft_ab_cache_buffers("default")
+    directions = up @ down
+    down[0], up[:, 0] = -down[0], -up[:, 0]  # as good an SVD as the other
+    assert torch.allclose(up @ down, directions)
+    assert not torch.allclose(model(x), before, atol=1e-3)
+    assert not any("cache" in key for key in model.state_dict())
+
+
 def test_one_direction_really_cannot_be_turned():
     assert "cannot be turned" in refusal("psoft", nn.Linear(12, 20), r=1)
     _, layer = adapted("psoft", nn.Linear(12, 20), r=1)
