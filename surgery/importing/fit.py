@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import isclose
+from math import isclose, isfinite
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from safetensors import SafetensorError, safe_open
@@ -92,11 +92,11 @@ def fit(
         raise SurgeryError(unfit(adapter, [listed("settings that differ", problems)], [_OTHER_SETTINGS]))
     scales = _scales(adapter, matching, settings, [site for site in sites if site.method in FOLDED], scale)
     rescaled = {
-        site.path: scales.by_path[site.path] / site.scale
+        site.full_path: scales.by_path[site.full_path] / site.scale
         for site in sites
-        if site.path in scales.by_path and not isclose(scales.by_path[site.path], site.scale, rel_tol=1e-9)
+        if site.full_path in scales.by_path and not isclose(scales.by_path[site.full_path], site.scale, rel_tol=1e-9)
     }
-    if rescaled and (strict or any(site.parameter for site in sites)):
+    if rescaled and (strict or any(site.parameter and site.full_path in rescaled for site in sites)):
         raise SurgeryError(unfit(adapter, [_rescaled_note(rescaled, sites, scales)], [_SAME_SCALE]))
     sources = {slot: _source(slot, key, arrangement, rescaled) for slot, (key, arrangement) in arranged.items()}
     return Fitted(adapter, matching.spelled, sources, rescaled, scales.source)
@@ -143,7 +143,9 @@ def _scales(
     if scale == "plan":
         return Scales({}, "the plan's, as asked")
     if scale != "file":
-        return Scales({site.path: float(scale) for site in sites}, "as asked")
+        if not isfinite(scale):
+            raise SurgeryError(unfit(adapter, [f"{scale} is no scale"], ["give alpha / r as a number"]))
+        return Scales({site.full_path: float(scale) for site in sites}, "as asked")
     if not sites:
         return Scales({}, "none: these methods have no scale")
     stated = stated_scales(sites, matching, settings, _alphas(adapter, matching))
@@ -177,7 +179,9 @@ def _no_scale(adapter: ForeignAdapter, sites: Iterable[Site]) -> Diagnostic:
 
 
 def _rescaled_note(rescaled: Mapping[str, float], sites: Iterable[Site], scales: Scales) -> str:
-    lines = [f"`{s.path}` by {scales.by_path[s.path]:g} for {s.scale:g}" for s in sites if s.path in rescaled]
+    lines = [
+        f"`{s.full_path}` by {scales.by_path[s.full_path]:g} for {s.scale:g}" for s in sites if s.full_path in rescaled
+    ]
     return listed(f"scaled differently (the file's by {scales.source})", lines)
 
 

@@ -44,10 +44,10 @@ def stated_scales(
 ) -> Scales | None:
     """The scales of the sites by the settings beside the tensors or by alphas; None where nothing says them."""
     ranked = _ranked(sites, matching)
-    by_alpha = {s.path: _by_alpha(s, alphas[s.path], s.path in ranked) for s in sites if s.path in alphas}
-    problems = [f"the alpha of `{path}` is {alphas[path]}" for path in by_alpha if not isfinite(alphas[path])]
+    by_alpha = {s.full_path: _by_alpha(s, alphas[s.path], s.path in ranked) for s in sites if s.path in alphas}
+    problems = [f"the alpha of `{path}` is {value}" for path, value in alphas.items() if not isfinite(value)]
     if settings is not None:
-        values = {site.path: _by_settings(site, settings, site.path in ranked) for site in sites}
+        values = {site.full_path: _by_settings(site, settings, site.path in ranked) for site in sites}
         by_config = {path: value for path, value in values.items() if isinstance(value, float)}
         problems += [value for value in values.values() if isinstance(value, str)]
         problems += [
@@ -58,8 +58,8 @@ def stated_scales(
         return Scales(by_config, settings.source, tuple(problems))
     if by_alpha:
         source = "`.alpha`" + ("" if len(by_alpha) == len(sites) else f"; elsewhere {NO_ALPHA}")
-        return Scales({site.path: by_alpha.get(site.path, 1.0) for site in sites}, source, tuple(problems))
-    return Scales({site.path: 1.0 for site in sites}, NO_ALPHA) if _read_without_alpha(matching) else None
+        return Scales({site.full_path: by_alpha.get(site.full_path, 1.0) for site in sites}, source, tuple(problems))
+    return Scales({site.full_path: 1.0 for site in sites}, NO_ALPHA) if _read_without_alpha(matching) else None
 
 
 def _ranked(sites: Sequence[Site], matching: Matching) -> set[str]:
@@ -79,10 +79,10 @@ def _read_without_alpha(matching: Matching) -> bool:
 
 def _by_settings(site: Site, settings: Settings, ranked: bool) -> float | str:
     """The scale of one site by PEFT's settings, or what is wrong with them."""
-    values = settings.at(site.path)
+    values = settings.at(site.full_path)
     r, alpha = values.get("r"), values.get("lora_alpha" if site.method == "lora" else "alpha")
     if not isinstance(r, int) or not isinstance(alpha, (int, float)) or r < 1:
-        return f"{settings.source} has no rank and alpha for `{site.path}`"
+        return f"{settings.source} has no rank and alpha for `{site.full_path}`"
     if ranked and r != site.settings["r"]:
-        return f"{settings.source} says r = {r} for `{site.path}`, its tensors have rank {site.settings['r']}"
+        return f"{settings.source} says r = {r} for `{site.full_path}`, its tensors have rank {site.settings['r']}"
     return float(alpha / (sqrt(r) if values.get("use_rslora") else r))

@@ -92,27 +92,27 @@ def differing(sites: Sequence[Site], settings: Settings | None, scaled: Mapping[
                 return
             continue
         if settings.values["peft_type"] != method.peft_type:
-            yield f"{settings.source} is of {settings.values['peft_type']}, `{site.path}` is to get {site.method}"
+            yield f"{settings.source} is of {settings.values['peft_type']}, `{site.full_path}` is to get {site.method}"
             return
         wanted = method.fields(site.settings)
-        yield from _differing(site, wanted, settings.at(site.path), site.method in scaled)
+        yield from _differing(site, wanted, settings.at(site.full_path), site.method in scaled)
 
 
 def _differing(site: Site, wanted: Mapping[str, Any], stated: Mapping[str, Any], scaled: bool) -> Iterator[str]:
     """What is declared in PEFT's fields, but for where an adapter goes, how it is trained, and how it started."""
-    method = METHODS[site.method]
+    method, place = METHODS[site.method], f"of `{site.full_path}`"
     for field, known in CATALOGUE[method.peft_type].fields.items():
         if field in BY_SURGERY or field in _NEUTRAL or "dropout" in field or (scaled and field in _SCALING):
             continue
         value, other = wanted.get(field, known.default), stated.get(field, known.default)
         if "init" in field:
             if other != value and any(str(init).startswith(_CHANGES_BASE) for init in (value, other)):
-                yield f"{field} of `{site.path}` is {other!r}, in the plan {value!r}, and that changes the base model"
+                yield f"{field} {place} is {other!r}, in the plan {value!r}, and that changes the base model"
         elif field == "feedforward_modules":
             if _selects(other, site.path) != _selects(value, site.path):
-                yield f"{field} of (IA)3 has not the plan's choice for `{site.path}`"
+                yield f"{field} of (IA)3 has not the plan's choice for `{site.full_path}`"
         elif not _same(other, value):
-            yield f"{field} of `{site.path}` is {other!r}, in the plan {value!r}"
+            yield f"{field} {place} is {other!r}, in the plan {value!r}"
 
 
 def _same(stated: object, wanted: object) -> bool:

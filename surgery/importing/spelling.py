@@ -21,7 +21,7 @@ _ALSO = {
     "lora_magnitude_vector": ("lora_magnitude_vector.weight", "dora_scale"),
     ALPHA: ("lora.alpha",),
 }
-_LONGEST = 5  # names in the longest spelling, and one more
+_INNER = "base_layer."  # PEFT nests the adapters of several parameters of one module in each other
 # What torch.compile, FSDP and activation checkpointing put into the paths of a state dict.
 _WRAPPERS = frozenset(("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
 # The attention processors of diffusers before 0.22: `attn1.processor.to_q_lora.down.weight`.
@@ -43,11 +43,12 @@ class Spellings:
                 self._parameters.setdefault(spelling, set()).add(parameter)
         for spelling in (ALPHA, *_ALSO[ALPHA]):
             self._parameters.setdefault(spelling, set()).add(ALPHA)
+        self._longest = max(spelling.count(".") + 1 for spelling in self._parameters)
 
     def readings(self, key: str) -> Iterator[tuple[str, str]]:
         """Each way to read a key: as the path of a module as it is spelled there, and a parameter."""
         parts = unwrapped(_PROCESSOR.sub(_current, key)).split(".")
-        for cut in range(max(1, len(parts) - _LONGEST), len(parts)):
+        for cut in range(max(1, len(parts) - self._longest), len(parts)):
             for parameter in sorted(self._parameters.get(".".join(parts[cut:]), ())):
                 yield ".".join(parts[:cut]), parameter
 
@@ -59,15 +60,24 @@ def _spellings(parameter: str, on_site: bool, name: str | None) -> Iterator[str]
     if not on_site:
         yield f"modules_to_save.{name}.{parameter}"
         return
-    for spelling in (parameter, *_ALSO.get(parameter, ())):
+    inner, own = _split(parameter)
+    for spelling in (own, *_ALSO.get(own, ())):
         head, dot, rest = spelling.partition(".")
-        if head == parameter.partition(".")[0] and (dot or "." not in parameter):
-            yield f"{head}.{name}{dot}{rest}"
+        if head == own.partition(".")[0] and (dot or "." not in own):
+            yield f"{inner}{head}.{name}{dot}{rest}"
+
+
+def _split(parameter: str) -> tuple[str, str]:
+    """What a parameter's name has before the container of the adapter, and the rest."""
+    own = parameter
+    while own.startswith(_INNER):
+        own = own.removeprefix(_INNER)
+    return parameter.removesuffix(own), own
 
 
 def adapter_names(keys: Iterable[str], slots: Iterable[Slot]) -> list[str | None]:
     """Names that the file's adapter may have: PEFT puts it behind `lora_A` in a model, and strips it when saving."""
-    heads = {slot.parameter.partition(".")[::2] for slot in slots if slot.site}
+    heads = {_split(slot.parameter)[1].partition(".")[::2] for slot in slots if slot.site}
     patterns = [re.compile(rf"\.{re.escape(h)}\.([^.]+){re.escape('.' + r if r else '')}$") for h, r in sorted(heads)]
     found = Counter(match[1] for key in keys for pattern in patterns if (match := pattern.search(key)))
     return [None, *(name for name, _ in found.most_common(3))]

@@ -157,6 +157,16 @@ def test_a_changed_file_is_refused_with_what_was_changed(paths, path_style, name
         assert f"{len(tensors)} tensors of another shape" in refused(paths, tensors, scale="plan")
 
 
+def test_adapters_that_peft_nests_in_each_other():
+    slots = {
+        f"base_model.model.experts.{inner}{name}": s for inner in ("", "base_layer.") for name, s in SHAPES.items()
+    }
+    raw = {slot.replace(".weight", ".default.weight"): slot for slot in slots}
+    file = file_of({key: slots[slot] for key, slot in raw.items()})
+    found = fit(file, plan_of(["experts"]), {"default": slots}, scale="plan")
+    assert {source.key: slot.key for slot, source in found.sources.items()} == raw
+
+
 def test_underscored_paths_that_collide_are_refused_with_both():
     paths = ["net.a_b", "net.a.b"]
     tensors = {"lora_unet_net_a_b.lora_down.weight": (3, 5), "lora_unet_net_a_b.lora_up.weight": (7, 3)}
@@ -225,3 +235,5 @@ def test_a_file_that_says_no_scale_is_not_guessed():
     assert "nothing in or beside the file says its scale" in found.notes[0]
     assert fit(file, plan, shapes_of(paths), scale="plan").rescaled == {}
     assert fit(file, plan, shapes_of(paths), scale=1.0).rescaled == dict.fromkeys(paths, 0.5)
+    with pytest.raises(SurgeryError, match="nan is no scale"):
+        fit(file, plan, shapes_of(paths), scale=float("nan"))
