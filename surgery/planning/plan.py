@@ -101,6 +101,14 @@ class SwitchedOff(Record):
     place: str
 
 
+class RoleShare(Record):
+    """Of the model's parameters that have a role, biases aside, how many a site adapts or the plan trains."""
+
+    role: str
+    parameters: int
+    touched: int
+
+
 class Limit(Record):
     """A line of a budget: the plan holds `actual operator limit`. `unit` is that of both: a share is one of 1."""
 
@@ -171,6 +179,7 @@ class Plan(Record):
     checkpointed: list[str]
     budget: list[Limit]
     totals: Totals
+    roles: list[RoleShare] = Field(default_factory=list)
     fingerprints: Fingerprints
     diagnostics: list[Finding]
 

@@ -16,6 +16,7 @@ from surgery.planning.checkpoints import checkpointed
 from surgery.planning.claims import Claim, claim_of_target, claim_of_train, is_on
 from surgery.planning.conflicts import check_tied, check_trained, settle
 from surgery.planning.counts import check_expect
+from surgery.planning.coverage import role_shares
 from surgery.planning.plan import (
     Adapter,
     Assumption,
@@ -25,6 +26,7 @@ from surgery.planning.plan import (
     Limit,
     Plan,
     Protection,
+    RoleShare,
     Site,
     SwitchedOff,
 )
@@ -88,6 +90,7 @@ class _Parts:
     trained: Sequence[str] = ()
     checkpointed: Sequence[str] = ()
     budget: Sequence[Limit] = ()
+    roles: Sequence[RoleShare] = ()
 
 
 def _resolve(spec: LoadedSpec, graph: Graph, found: Diagnostics) -> _Parts:
@@ -110,6 +113,7 @@ def _resolve(spec: LoadedSpec, graph: Graph, found: Diagnostics) -> _Parts:
         switched_off=[_switched_off(target) for target in claims.off],
         trained=trained,
         checkpointed=checkpointed(selector),
+        roles=list(role_shares(graph, sites, trained)),
         budget=check_budgets(spec, count_totals(graph, sites, adapters, trained), sites, found),
     )
 

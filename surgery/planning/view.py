@@ -41,6 +41,7 @@ def render_plan(plan: Plan, changes: Changes | None, *, colour: bool = False) ->
         _switched_off(plan, ink),
         _modules("train", "trained in full", plan.trained, ink),
         _modules("checkpoint", "recomputed in the backward pass", plan.checkpointed, ink),
+        _roles(plan, ink),
         _budget(plan, ink),
         _totals(plan, ink),
         _changes(changes, ink),
@@ -172,6 +173,16 @@ def _modules(name: str, meaning: str, paths: Sequence[str], ink: Ink) -> Iterato
     if paths:
         yield ink("bold", name) + f"  {counted(len(paths), 'module')} {meaning}"
         yield from _grouped(paths)
+
+
+def _roles(plan: Plan, ink: Ink) -> Iterator[str]:
+    if plan.roles:
+        yield ink("bold", "adapted or trained, by role")
+        rows = []
+        for one in plan.roles:
+            share = share_text(one.touched / one.parameters) if one.parameters else ""
+            rows.append((one.role, share, f"of {one.parameters:,} parameters"))
+        yield from _table(rows, "    ")
 
 
 def _budget(plan: Plan, ink: Ink) -> Iterator[str]:
