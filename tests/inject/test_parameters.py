@@ -17,7 +17,7 @@ from torch import nn
 import surgery
 from surgery.capturing import capture_spec
 from surgery.diagnostics import Source, SurgeryError
-from surgery.inject import save_adapters
+from surgery.inject import load_adapter, save_adapters
 from surgery.inject.parameters import inexact, layers_by_site, merged_parameter
 from surgery.inject.state import adapter_state
 from surgery.language import load_source
@@ -98,6 +98,9 @@ def test_experts(name: str, tmp_path: Path) -> None:
     loaded = PeftModel.from_pretrained(mixture(name), tmp_path)
     assert torch.equal(loaded(**IDS).logits, after)
     assert layers_by_site(loaded.get_base_model()).keys() == {site.full_path for site in plan.sites}
+    again = surgery.apply(mixture(name), plan)
+    load_adapter(again, plan, tmp_path)
+    assert torch.equal(again(**IDS).logits, after)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -197,7 +200,12 @@ def test_beside_another_method_and_a_trained_module(tmp_path: Path) -> None:
     plan = planned(model, text, x=X)
     adapted = surgery.apply(model, plan)
     randomise(adapted)
+    after = adapted(X).detach()
     save_adapters(adapted, plan, tmp_path)
+    again = surgery.apply(Outer().eval(), plan)
+    for name in ("layers", "weights"):
+        load_adapter(again, plan, tmp_path / name, adapter=name)
+    assert torch.equal(again(X), after)
     alone = PeftModel.from_pretrained(Outer().eval(), tmp_path / "weights")
     assert layers_by_site(alone.get_base_model()).keys() == {"inner.lora_A.weight"}
 
