@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from surgery.graph import Module
+from surgery.methods.by_weight import taken_over
 from surgery.methods.catalogue import settings_of
 from surgery.methods.geometry import Geometry, geometry
 from surgery.methods.method import Method, Start, alpha_advice
@@ -40,6 +41,9 @@ class Deft(Method):
         idle = [name for name in ("alpha", "dropout") if settings["para"] and settings[name]]
         idle += ["init_scale"] * (settings["init_scale"] != 1 and (settings["init"] or settings["para"]))
         return f"{' and '.join(idle)} would have no effect" if idle else None
+
+    def refusal_of(self, module: Module, sizes: Geometry, settings: Mapping[str, Any]) -> str | None:
+        return taken_over(module, self.title) if sizes.layer == "Linear" else None
 
     def added_to(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
         """P: outputs x r; R: r x inputs, but not with para."""

@@ -43,6 +43,8 @@ class Hira(Method):
             return "PEFT's HiRA takes a Conv3d with this kernel for a Conv2d, and fails when it is called"
         if sizes.is_convolution and settings["init"] == "gaussian":
             return 'PEFT\'s HiRA starts a convolution the same way with init = "gaussian" as with true'
+        if sizes.layer == "Embedding" and module.kind != "Embedding":
+            return f"PEFT's HiRA looks up rows as torch's Embedding does, and {module.kind} may do it in its own way"
         if module.weight.init.value == "zero":
             return "its weight starts as zeros, and HiRA multiplies it"
         return None
@@ -53,11 +55,6 @@ class Hira(Method):
 
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
-
-    def merging(self, module: Module, settings: Mapping[str, Any]) -> str | None:
-        if "Embedding" in module.bases and module.kind != "Embedding":
-            return f"PEFT's HiRA looks up rows as an Embedding does, without what {module.kind} makes of them"
-        return None
 
     def advice_on(self, sizes: Geometry, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if sizes.layer == "Embedding" and settings["dropout"]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from surgery.graph import Module
+from surgery.methods.by_weight import taken_over
 from surgery.methods.catalogue import settings_of
 from surgery.methods.geometry import Geometry
 from surgery.methods.method import Method, Start
@@ -46,6 +47,8 @@ class Miss(Method):
         r, mini_r = settings["r"], settings["mini_r"]
         if r > sizes.inputs:
             return f"r = {r} is more than its {sizes.inputs} inputs"
+        if settings["init"] == "bat" and (reason := taken_over(module, f'{self.title} with init = "bat"')):
+            return reason
         if settings["init"] == "bat" and (sizes.inputs % r or sizes.outputs % r):
             return f'with init = "bat", r = {r} must divide its {sizes.inputs} inputs and {sizes.outputs} outputs'
         if settings["init"] == "mini" and sizes.outputs % mini_r:

@@ -42,6 +42,14 @@ def site_of(model):
     return model.base_model.model.layer
 
 
+def shaken(model):
+    """The model with every trained parameter moved, as training would."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1 * parameter.requires_grad)
+    return model
+
+
 def refusal(name, layer, **given):
     return METHODS[name].refusal(described(layer), settings_of(name, **given))
 
@@ -101,17 +109,35 @@ def test_hira_really_does_not_read_the_ranks_of_its_pattern():
     assert site.hira_A["default"].shape == (4, 8)
 
 
-@pytest.mark.parametrize(("name", "merges"), [("hira", False), ("lora", True)])
-def test_a_scaled_embedding_really_merges_under_lora_and_not_under_hira(name, merges):
+def test_hira_really_looks_up_rows_in_its_own_way():
     torch.manual_seed(0)
-    layer = Gemma3TextScaledWordEmbedding(20, 8, padding_idx=0, embed_scale=3.0)
-    assert (METHODS[name].merging(described(layer), settings_of(name)) is None) == merges
-    model, ids = adapted(name, layer), torch.arange(20)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1 * parameter.requires_grad)
-        expected = model(ids)
-        assert torch.allclose(deepcopy(model).merge_and_unload()(ids), expected, atol=1e-4) == merges
+    layer, ids = Gemma3TextScaledWordEmbedding(20, 8, padding_idx=0, embed_scale=3.0), torch.arange(20)
+    assert "in its own way" in refusal("hira", layer)
+    model = shaken(adapted("hira", layer))
+    found = model(ids)
+    assert not torch.allclose(model.merge_and_unload()(ids), found, atol=1e-3)
+
+
+def test_lora_scales_what_it_looks_up_as_a_scaled_embedding_does():
+    torch.manual_seed(0)
+    layer, ids = Gemma3TextScaledWordEmbedding(20, 8, padding_idx=0, embed_scale=3.0), torch.arange(20)
+    assert refusal("lora", layer) is None
+    model = shaken(adapted("lora", layer))
+    found = model(ids)
+    assert torch.allclose(model.merge_and_unload()(ids), found, atol=1e-5)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+@pytest.mark.parametrize(("name", "given"), [("deft", {"r": 4}), ("miss", {"r": 4, "init": "bat"})])
+def test_layers_that_peft_takes_over_really_lose_what_a_class_of_ones_own_makes_of_them(name, given):
+    layer, x = Doubled(8, 12), torch.randn(3, 8)
+    assert "passes over what Doubled makes of it" in refusal(name, layer, **given)
+    expected = layer(x)
+    assert not torch.allclose(adapted(name, layer, **given)(x), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [-1, *range(1, 20)])
@@ -162,11 +188,7 @@ def test_settings_that_are_refused_together_really_change_nothing(name, given):
     outputs = []
     for values in (given, {key: value for key, value in given.items() if key not in idle}):
         torch.manual_seed(0)
-        model = adapted(name, deepcopy(base), **values).train()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter) * 0.1 * parameter.requires_grad)
-            outputs.append(model(x))
+        outputs.append(shaken(adapted(name, deepcopy(base), **values).train())(x))
     assert torch.equal(*outputs)
 
 
