@@ -40,7 +40,11 @@ def dit_inputs():
 
 
 def bert():
-    return BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48))
+    model = BertModel(BertConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):  # zeros when fresh, which would hide what merging does to them
+            nn.init.normal_(parameter, std=0.1)
+    return model
 
 
 def gpt2():
@@ -72,6 +76,11 @@ SPECS = {
         target words { select path("embeddings.word_embeddings") lora { r = 2 dora = true } }
         train { select path("pooler.dense") }
     """,
+    "bert-ia3": 'target a { select path("encoder.layer.*.attention.self.{key,value}") ia3 {} }',
+    "bert-pissa": """
+        target a { select path("encoder.layer.*.attention.self.{query,key}") lora { r = 4  init = "pissa" } }
+    """,
+    "bert-oft": 'target a { select path("encoder.layer.*.intermediate.dense") oft { r = 0  block_size = 8 } }',
     "gpt2": 'target a { select path("transformer.h.*.{attn,mlp}.c_proj") lora { r = 4 dora = true } }',
     "convolutions": """
         target a { select path("one", "tokens") lora { r = 6 } }

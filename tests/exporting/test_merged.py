@@ -9,7 +9,10 @@ from safetensors.torch import load_file
 import surgery
 from surgery.diagnostics import SurgeryError
 
-MERGEABLE = ["dit-lora", "dit-loha", "dit-both", "bert-several", "gpt2", "convolutions"]
+MERGEABLE = [
+    *("dit-lora", "dit-loha", "dit-both", "bert-several", "bert-ia3", "bert-pissa", "bert-oft"),
+    *("gpt2", "convolutions"),
+]
 
 
 @pytest.mark.parametrize("name", MERGEABLE)
@@ -36,8 +39,9 @@ def test_only_adapted_and_trained_tensors_change(name, make, tmp_path):
     written, own = load_file(tmp_path / "out" / "model.safetensors"), case.fresh().state_dict()
     changed = {key for key in own if not torch.equal(written[key], own[key])}
     trained = tuple(path + "." for path in case.plan.trained)
+    names = ["weight", "bias"] if name == "bert-ia3" else ["weight"]
     assert {key for key in changed if not key.startswith(trained or "-")} == {
-        f"{s.path}.weight" for s in case.plan.sites
+        f"{s.path}.{parameter}" for s in case.plan.sites for parameter in names
     }
 
 

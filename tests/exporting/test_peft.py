@@ -16,7 +16,7 @@ import surgery
 from surgery.diagnostics import SurgeryError
 from surgery.inject import adapter_state, apply, load_adapters, save_adapters
 
-CASES = ["dit-lora", "dit-loha", "dit-both", "bert-several", "gpt2", "convolutions"]
+CASES = ["dit-lora", "dit-loha", "dit-both", "bert-several", "bert-ia3", "bert-pissa", "gpt2", "convolutions"]
 
 # Runs where `import surgery` fails; the base model is rebuilt by the tests' own builder.
 READER = """
