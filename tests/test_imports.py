@@ -65,6 +65,9 @@ def test_the_check_sees_what_is_loaded() -> None:
         ["explain", "specs/minilm/minilm.surg", "pooler.dense"],
         ["explain", "E0203"],
         ["facts", "specs/minilm/minilm.graph.json"],
+        ["methods"],
+        ["methods", "lora"],
+        ["swaps", "specs/minilm/minilm.surg", "specs/minilm/minilm.surg"],
     ],
     ids=lambda arguments: " ".join(arguments).replace("specs/minilm/", ""),
 )

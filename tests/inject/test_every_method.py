@@ -59,9 +59,8 @@ def test_applied_verified_trained_saved_and_reloaded_by_plain_peft(name, layer, 
     original = deepcopy(base)
     plan = plan_for(base, {"default": (name, given, ["blocks.0.layer", "blocks.1.layer"])})
     model = apply(base, plan)
-    start = METHODS[name].start(plan.sites[0].settings)
     found = verify(model, plan, x)
-    assert found.identity.status == ("exact" if start == "exact" else "skipped")
+    assert found.identity.status in promised(name, plan.sites[0].settings)
     assert found.gradients.reached == 2
     assert_trained(model, plan, x)
     trained = outputs(model, x)
@@ -70,6 +69,14 @@ def test_applied_verified_trained_saved_and_reloaded_by_plain_peft(name, layer, 
     loaded = PeftModel.from_pretrained(original, str(tmp_path / "adapter")).eval()
     for a, b in zip(outputs(loaded, x), trained, strict=True):
         assert torch.allclose(a, b, atol=1e-6, rtol=1e-5)
+
+
+def promised(name, settings):
+    """What verifying a fresh adapter may find. Where applying changes base weights, there is no base to compare."""
+    start = METHODS[name].start(settings)
+    if start == "none" or METHODS[name].writes_weights(settings):
+        return ["skipped"]
+    return ["exact"] if start == "exact" else ["exact", "close"]
 
 
 def assert_trained(model, plan, x):
