@@ -88,8 +88,11 @@ def _lines(path: str, one: Readiness) -> Iterator[str]:
     by_padding: dict[int, list[str]] = {}
     for module, ranks in one.padding.items():
         by_padding.setdefault(ranks, []).append(module)
-    for ranks, modules in sorted(by_padding.items()):
-        what = f"pads {counted(ranks, 'rank')} with zeros" if ranks else "fills the rank"
-        yield f"  {counted(len(modules), 'module')} {what}: {', '.join(map(str, group_paths(modules)))}"
-    if one.silent:
-        yield f"  {counted(len(one.silent), 'module')} silent: {', '.join(map(str, group_paths(one.silent)))}"
+    kinds = {
+        counted(ranks, "rank") + " of zeros" if ranks else "without padding": modules
+        for ranks, modules in sorted(by_padding.items())
+    }
+    kinds["not adapted by it"] = list(one.silent)
+    for what, modules in kinds.items():
+        if modules:
+            yield f"  {counted(len(modules), 'module')}, {what}: {', '.join(map(str, group_paths(modules)))}"

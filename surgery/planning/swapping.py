@@ -119,10 +119,9 @@ def free_settings(site: Site | LockedSite) -> frozenset[str]:
     return _FREE if is_ranked(site) else _FREE - {"r", "alpha", "rslora"}
 
 
-def fixed_settings(site: Site | LockedSite) -> dict[str, Any]:
-    """The settings in which two adapters have to agree to be swapped; defaults filled in."""
+def _settings(site: Site | LockedSite, free: frozenset[str]) -> dict[str, Any]:
+    """All settings but the free ones, defaults filled in: a lock may be older than a setting."""
     defaults = {setting.name: setting.default for setting in METHODS[site.method].settings}
-    free = free_settings(site)
     return {name: value for name, value in {**defaults, **site.settings}.items() if name not in free}
 
 
@@ -171,7 +170,8 @@ def _of_a_site(own: LockedSite | Site, site: LockedSite | Site, max_rank: int | 
     if max_rank is not None and rank_of(site) > max_rank:
         yield f"rank {rank_of(site)}, above the prepared {max_rank}"
     if site.method in METHODS:
-        mine, theirs = fixed_settings(own), fixed_settings(site)
+        free = free_settings(own)
+        mine, theirs = _settings(own, free), _settings(site, free)
         for name in sorted(mine.keys() | theirs.keys()):
             if mine.get(name) != theirs.get(name):
                 yield f"{name} = {value_text(theirs.get(name))}, in the prepared model {value_text(mine.get(name))}"

@@ -150,14 +150,7 @@ class Runtime:
         """
         with self._turn:
             check_name_is_free(name, self.names)
-            adapter = self._fitting(name, source, plan, config)
-            slots = self._table.slots
-            tensors = {
-                key: torch.empty(tensor.shape, dtype=slots[key].tensor.dtype, device=slots[key].tensor.device)
-                for key, tensor in adapter.tensors.items()
-            }
-            torch._foreach_copy_(list(tensors.values()), list(adapter.tensors.values()))
-            self._held[name] = _Held(replace(adapter, tensors=tensors))
+            self._held[name] = self._kept(self._fitting(name, source, plan, config))
             return self._change(name)
 
     def replace(
@@ -169,15 +162,11 @@ class Runtime:
         """
         with self._turn:
             self._named(name)
-            if name != self._active:
-                old = self._held.pop(name)
-                try:
-                    return self.load(name, source, plan=plan, config=config)
-                except BaseException:
-                    self._held[name] = old
-                    raise
             adapter = self._fitting(name, source, plan, config)
-            self._swap(name, _Held(replace(adapter, tensors={})), adapter)
+            if name == self._active:
+                self._swap(name, _Held(replace(adapter, tensors={})), adapter)
+            else:
+                self._held[name] = self._kept(adapter)
             return self._change(name)
 
     def switch(self, name: str) -> Change:
@@ -305,6 +294,13 @@ class Runtime:
             adapter, obstacles = read_source(Path(source), plan, lambda: self._shapes(plan))
         refuse(message, [*obstacles, *misfits(table, adapter, prepared=self._max_rank is not None)], place)
         return adapter
+
+    def _kept(self, adapter: Adapter) -> _Held:
+        """The adapter with tensors of its own, where and as the model has them."""
+        slots = self._table.slots
+        tensors = {key: slots[key].tensor.detach().new_empty(tensor.shape) for key, tensor in adapter.tensors.items()}
+        torch._foreach_copy_(list(tensors.values()), list(adapter.tensors.values()))
+        return _Held(replace(adapter, tensors=tensors))
 
     def _shapes(self, plan: Plan) -> dict[str, dict[str, tuple[int, ...]]]:
         """The shapes of a plan's tensors, at its own ranks: by PEFT adapter, by key."""
