@@ -6,7 +6,8 @@ the base model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from surgery.diagnostics import Diagnostic, Diagnostics
 from surgery.exporting.format import Format
 from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
-from surgery.inject.state import Adapted, base_model, layer_at, wrappers
+from surgery.inject.state import Adapted, base_model, layer_of, wrappers
 from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import counted
@@ -31,15 +32,15 @@ def _write(model: Adapted, plan: Plan, folder: Path, inputs: Any) -> tuple[Proof
     # Tied tensors are written under each of their keys, so that the file loads into the bare model strictly.
     tensors = {key: merged.get(key, tensor).detach().cpu().contiguous().clone() for key, tensor in own.items()}
     save_file(tensors, folder / FILE, metadata={"format": "pt"})
-    names = {site.path: [key for key in merged if key.rpartition(".")[0] == site.path] for site in plan.sites}
+    names = {site.full_path: [key for key in merged if _is_of(key, site)] for site in plan.sites}
     del tensors, merged
     written = load_file(folder / FILE)
 
     def source(site: Site) -> dict[str, torch.Tensor]:
-        return {key.removeprefix(f"{site.path}."): written[key] for key in names[site.path]}
+        return {key.removeprefix(f"{site.path}."): written[key] for key in names[site.full_path]}
 
     base = base_model(model)
-    proofs = [worst_of([prove_layer(site, layer_at(base, site.path), source(site)) for site in plan.sites])]
+    proofs = [worst_of([prove_layer(site, layer_of(base, site), source(site)) for site in plan.sites])]
     if inputs is not None:
         proofs.append(prove_outputs(model, plan.sites, source, inputs))
     Diagnostics(_broken(proof) for proof in proofs if not proof.holds).raise_errors()
@@ -50,21 +51,25 @@ def own_state(model: Adapted, plan: Plan) -> dict[str, torch.Tensor]:
     """The base model's state under its own keys: trained modules as trained, adapted layers without their adapters."""
     base = base_model(model)
     trained = {path: next(iter(wrapper.modules_to_save)) for path, wrapper in wrappers(base)}
-    sites = {site.path for site in plan.sites}
+    sites = Counter(site.path for site in plan.sites)  # a module has a wrapper for each of its adapted parameters
     state: dict[str, torch.Tensor] = {}
     for key, tensor in base.state_dict().items():
         owner = _owner(key, sites, trained)
         if not owner:
             state[key] = tensor
             continue
-        inner = "base_layer." if owner in sites else f"modules_to_save.{trained[owner]}."
+        inner = "base_layer." * sites[owner] if owner in sites else f"modules_to_save.{trained[owner]}."
         name = key[len(owner) + 1 :]
         if name.startswith(inner):
             state[f"{owner}.{name.removeprefix(inner)}"] = tensor
     return state
 
 
-def _owner(key: str, sites: set[str], trained: dict[str, str]) -> str:
+def _is_of(key: str, site: Site) -> bool:
+    return key == site.full_path if site.parameter else key.rpartition(".")[0] == site.path
+
+
+def _owner(key: str, sites: Collection[str], trained: dict[str, str]) -> str:
     """The adapted or trained module that a key lies in, or an empty text."""
     path = key.rpartition(".")[0]
     while path and path not in sites and path not in trained:
@@ -78,7 +83,7 @@ def _merged(model: Adapted, plan: Plan) -> dict[str, torch.Tensor]:
     merged: dict[str, torch.Tensor] = {}
     reasons: dict[str, list[Site]] = {}
     for site in plan.sites:
-        changed = merge(site, layer_at(base, site.path))
+        changed = merge(site, layer_of(base, site))
         if isinstance(changed, str):
             reasons.setdefault(changed, []).append(site)
         else:

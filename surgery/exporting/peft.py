@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.exporting.format import Format
 from surgery.inject.directory import WEIGHTS, adapter_folders, write_adapters
+from surgery.inject.parameters import target_parameters
 from surgery.inject.state import Adapted, adapter_state, base_model
 from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan
@@ -27,9 +28,11 @@ def _write(model: Adapted, plan: Plan, folder: Path, inputs: Any) -> tuple[Proof
         tensors = state[adapter]
         same = written.keys() == tensors.keys() and all(_equal(written[key], tensors[key]) for key in tensors)
         config = PeftConfig.from_pretrained(str(path))
-        planned = {site.path for site in plan.sites if site.adapter == adapter}
+        sites = [site for site in plan.sites if site.adapter == adapter]
+        planned = {site.path for site in sites if not site.parameter}
+        named = sorted(getattr(config, "target_parameters", None) or ())
         selected = {name for name in names if check_target_module_exists(config, name)}
-        if not same or selected != planned:
+        if not same or selected != planned or named != target_parameters(sites):
             raise SurgeryError(_not_read_back(adapter, same))
     return (Proof("tensors read back and modules that PEFT selects by them", 0.0, 0.0),)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from surgery.capturing.quantised import bits_of
 from surgery.inject.outputs import SEED, call, tensors_of
-from surgery.inject.state import Adapted, base_model, shared_tensors, site_tensors, trainable_tensors
+from surgery.inject.state import Adapted, base_model, layer_of, shared_tensors, site_tensors, trainable_tensors
 from surgery.inject.values import standing_in
 from surgery.inject.verification import Gradients
 from surgery.methods import METHODS
@@ -35,7 +35,7 @@ def gradients_at(model: Adapted, plan: Plan, inputs: Any) -> Gradients:
     done again with the frozen all-zero layers of the base model set to random values for a moment: what is reached
     then is blocked by them, and by which of them is found by zeroing one family of them at a time.
     """
-    paths = [site.path for site in plan.sites]
+    paths = [site.full_path for site in plan.sites]
     run = _run(model, plan, inputs)
     moved, parameters, with_gradient = _step(model, plan, inputs, run.gradients)
     found = Gradients(
@@ -88,8 +88,10 @@ def _run(model: Adapted, plan: Plan, inputs: Any) -> _Run:
             results[path] = tensor
 
     hooks = [
-        base.get_submodule(path).register_forward_hook(lambda _, __, result, path=path: note(path, result))
-        for path in sites
+        _module(layer_of(base, site)).register_forward_hook(
+            lambda _, __, result, path=site.full_path: note(path, result)
+        )
+        for site in plan.sites
     ]
     try:
         outputs = [output for output in call(model, inputs) if output.requires_grad]
@@ -107,6 +109,11 @@ def _run(model: Adapted, plan: Plan, inputs: Any) -> _Run:
     return _Run(ran, reached, gradients)
 
 
+def _module(layer: BaseTunerLayer) -> nn.Module:
+    assert isinstance(layer, nn.Module)
+    return layer
+
+
 def _is_felt(gradient: torch.Tensor | None) -> bool:
     return gradient is not None and bool(gradient.any())
 
@@ -118,7 +125,7 @@ def _tensors_by_site(model: Adapted, plan: Plan) -> dict[str, list[nn.Parameter]
     """
     base = base_model(model)
     return {
-        site.path: [] if METHODS[site.method].shared_parameters else list(site_tensors(base, site).values())
+        site.full_path: [] if METHODS[site.method].shared_parameters else list(site_tensors(base, site).values())
         for site in plan.sites
     }
 
@@ -142,7 +149,7 @@ def _step(
     for adapter, tensors in shared.items():
         tensors.update(tensor for _, tensor in shared_tensors(model, adapter))
     moved = {
-        site.path
+        site.full_path
         for site in plan.sites
         if changed.intersection(site_tensors(base, site).values()) or changed & shared[site.adapter]
     }

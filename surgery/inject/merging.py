@@ -12,6 +12,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from peft.tuners.lora.layer import ParamWrapper
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
@@ -19,7 +20,8 @@ from surgery.capturing.convert import modules_of
 from surgery.capturing.quantised import bits_of
 from surgery.graph import Init
 from surgery.inject.outputs import SEED, call, evaluating
-from surgery.inject.state import Adapted, base_model, layer_at
+from surgery.inject.parameters import merged_parameter
+from surgery.inject.state import Adapted, base_model, layer_at, layer_of
 from surgery.inject.values import standing_in
 from surgery.inject.verification import Proof
 from surgery.methods import METHODS
@@ -36,8 +38,9 @@ Source = Callable[[Site], Merged]
 
 
 def base_dtype(layer: BaseTunerLayer) -> torch.dtype:
-    """The dtype of the weight that the adapters were put on."""
-    dtype = layer.get_base_layer().weight.dtype
+    """The dtype of the weight, or the parameter, that the adapters were put on."""
+    name = layer.parameter_name if isinstance(layer, ParamWrapper) else "weight"
+    dtype = getattr(layer.get_base_layer(), name).dtype
     assert isinstance(dtype, torch.dtype)
     return dtype
 
@@ -58,6 +61,8 @@ def merge(site: Site, layer: BaseTunerLayer) -> dict[str, torch.Tensor] | str:
 
     The layer itself is left as it is. Where PEFT cannot merge this adapter into this layer: the reason.
     """
+    if site.parameter:
+        return {site.parameter: merged_parameter(layer, site.adapter)}
     if reason := unmergeable(site, layer):
         return reason
     copy = _float_copy(layer)
@@ -85,7 +90,12 @@ def _float_copy(layer: BaseTunerLayer) -> Any:
 
 
 def prove_layer(site: Site, layer: BaseTunerLayer, merged: Merged) -> Proof:
-    """An adapted layer on random input, in float32, against the same layer with its merged parameters alone."""
+    """An adapted layer on random input, in float32, against the same layer with its merged parameters alone.
+
+    A parameter of a module that takes more than one input, as experts do, is compared with the sum that PEFT makes.
+    """
+    if site.parameter:
+        return _prove_parameter(site, layer, merged)
     adapted = _float_copy(layer)
     plain = adapted.get_base_layer()
     x = _random_input(plain)
@@ -95,6 +105,13 @@ def prove_layer(site: Site, layer: BaseTunerLayer, merged: Merged) -> Proof:
             plain.get_parameter(name).copy_(tensor)
         actual = plain(x)
     return Proof(f"`{site.path}`", relative([actual], [expected]), LAYER_TOLERANCE[base_dtype(layer)])
+
+
+def _prove_parameter(site: Site, layer: Any, merged: Merged) -> Proof:
+    with torch.no_grad():
+        expected = layer.get_param() + layer.get_delta_weight(site.adapter)
+    gap = relative([merged[site.parameter].to(expected.device)], [expected])
+    return Proof(f"`{site.full_path}`", gap, LAYER_TOLERANCE[base_dtype(layer)])
 
 
 def worst_of(proofs: list[Proof]) -> Proof:
@@ -141,7 +158,7 @@ def prove_outputs(model: Adapted, sites: list[Site], merged: Source, inputs: Any
         expected = call(model, inputs)
         with _merged_in(model, sites, merged):
             actual = call(model, inputs)
-    dtypes = [base_dtype(layer_at(base_model(model), site.path)) for site in sites]
+    dtypes = [base_dtype(layer_of(base_model(model), site)) for site in sites]
     tolerance = max(OUTPUT_TOLERANCE[dtype] for dtype in dtypes)
     return Proof("outputs of the example call", relative(actual, expected), tolerance)
 
@@ -152,17 +169,22 @@ def _merged_in(model: Adapted, sites: list[Site], merged: Source) -> Iterator[No
     base = base_model(model)
     own: list[tuple[nn.Module, Any]] = []
 
-    def forward(site: Site, layer: BaseTunerLayer, *args: Any, **kwargs: Any) -> Any:
+    def forward(here: list[Site], layer: BaseTunerLayer, *args: Any, **kwargs: Any) -> Any:
         plain = layer.get_base_layer()
-        with standing_in({plain.get_parameter(name): tensor for name, tensor in merged(site).items()}):
+        values = {plain.get_parameter(name): tensor for site in here for name, tensor in merged(site).items()}
+        with standing_in(values):
             return plain(*args, **kwargs)
 
+    # The adapters of several parameters of a module lie inside each other: the outermost stands for all.
+    at_path: dict[str, list[Site]] = {}
+    for site in sites:
+        at_path.setdefault(site.path, []).append(site)
     try:
-        for site in sites:
-            layer = layer_at(base, site.path)
+        for path, here in at_path.items():
+            layer = layer_at(base, path)
             assert isinstance(layer, nn.Module)
             own.append((layer, layer.__dict__.get("forward")))
-            layer.__dict__["forward"] = lambda *args, _at=(site, layer), **kwargs: forward(*_at, *args, **kwargs)
+            layer.__dict__["forward"] = lambda *args, _at=(here, layer), **kwargs: forward(*_at, *args, **kwargs)
         yield
     finally:
         for module, before in own:

@@ -16,7 +16,7 @@ from surgery.inject.memory import added_memory
 from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
 from surgery.inject.outputs import call, difference, disabled, evaluating
 from surgery.inject.quantised import keeping_differentiable
-from surgery.inject.state import Adapted, base_model, layer_at, layer_tensors, wrappers
+from surgery.inject.state import Adapted, base_model, layer_of, layer_tensors, wrappers
 from surgery.inject.verification import Gradients, Identity, Merging, Proof, Verification
 from surgery.methods import METHODS
 from surgery.methods.setting import as_text
@@ -86,12 +86,12 @@ def _not_promised(model: Adapted, plan: Plan) -> str:
         method = METHODS[site.method]
         if method.start(site.settings) == "none":
             given = f" with init = {as_text(site.settings['init'])}" if "init" in site.settings else ""
-            return f"{site.method}{given} promises none, at `{site.path}`"
+            return f"{site.method}{given} promises none, at `{site.full_path}`"
         if method.writes_weights(site.settings):
-            return f"{site.method} changes the base weights when it is applied, at `{site.path}`"
+            return f"{site.method} changes the base weights when it is applied, at `{site.full_path}`"
     for site in plan.sites:
-        if not _is_fresh(site, layer_at(base, site.path)):
-            return f"the adapters are no longer fresh, at `{site.path}`"
+        if not _is_fresh(site, layer_of(base, site)):
+            return f"the adapters are no longer fresh, at `{site.full_path}`"
     for path, wrapper in wrappers(base):
         [trained] = wrapper.modules_to_save.values()
         original = wrapper.original_module.state_dict()
@@ -111,21 +111,21 @@ def _is_fresh(site: Site, layer: BaseTunerLayer) -> bool:
 
 
 def _merging(model: Adapted, plan: Plan, inputs: Any) -> Merging:
-    layers = {site.path: layer_at(base_model(model), site.path) for site in plan.sites}
+    layers = {site.full_path: layer_of(base_model(model), site) for site in plan.sites}
     proofs: list[Proof] = []
     skipped: dict[str, str] = {}
     for site in plan.sites:
-        merged = merge(site, layers[site.path])
+        merged = merge(site, layers[site.full_path])
         if isinstance(merged, str):
-            skipped[site.path] = merged
+            skipped[site.full_path] = merged
         else:
-            proofs.append(prove_layer(site, layers[site.path], merged))
-    sites = [site for site in plan.sites if site.path not in skipped]
+            proofs.append(prove_layer(site, layers[site.full_path], merged))
+    sites = [site for site in plan.sites if site.full_path not in skipped]
     if not sites:
         return Merging(0, skipped=skipped)
 
     def again(site: Site) -> dict[str, torch.Tensor]:  # rather than holding all layers merged
-        merged = merge(site, layers[site.path])
+        merged = merge(site, layers[site.full_path])
         assert not isinstance(merged, str)
         return merged
 

@@ -58,8 +58,8 @@ def change_lines(changes: Changes) -> list[str]:
     if changes.is_empty:
         return []
     lines = [f"graph: {changes.graph[0]} -> {changes.graph[1]}"] if changes.graph else []
-    lines += [f"site `{site.path}` is new" for site in changes.added]
-    lines += [f"site `{site.path}` is gone" for site in changes.removed]
+    lines += [f"site `{site.full_path}` is new" for site in changes.added]
+    lines += [f"site `{site.full_path}` is gone" for site in changes.removed]
     for site in changes.changed:
         lines += [f"site `{site.path}`: {name}: {was} -> {now}" for name, (was, now) in site.fields.items()]
     for found in changes.lists:

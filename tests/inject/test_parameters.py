@@ -12,6 +12,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 
 import surgery
@@ -344,3 +345,21 @@ def on_meta(sizes: dict[str, int]) -> nn.Module:
 
 def adapters_of(model: nn.Module) -> dict[str, torch.Size]:
     return {name: parameter.shape for name, parameter in model.named_parameters() if "lora_" in name}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_verified_and_exported_merged(name: str, tmp_path: Path) -> None:
+    model = mixture(name)
+    plan = planned(model, SPEC, **IDS)
+    adapted = surgery.apply(model, plan)
+    found = surgery.verify(adapted, plan, IDS)
+    assert (found.identity.status, found.gradients.status, found.gradients.reached) == ("exact", "reached", 4)
+    assert found.gradients.moved == found.merging.merged == 4
+    assert not found.merging.skipped
+    randomise(adapted)
+    after = adapted(**IDS).logits.detach()
+    surgery.export(adapted, plan, tmp_path / "peft", to="peft", inputs=IDS)
+    surgery.export(adapted, plan, tmp_path / "merged", to="merged", inputs=IDS)
+    plain = mixture(name)
+    plain.load_state_dict(load_file(tmp_path / "merged" / "model.safetensors"))
+    assert torch.allclose(plain(**IDS).logits, after, atol=1e-6)
