@@ -1,6 +1,5 @@
 """Why a spec does not set certain fields of PEFT's configurations."""
 
-LATER = "it comes later"
 _WHERE = "`select` says which modules are adapted"
 _RECORD = "it is written when the adapter is saved"
 
