@@ -21,6 +21,7 @@ from surgery.capturing.build import NEEDS_VALUES
 from surgery.capturing.convert import modules_of, nodes_of
 from surgery.capturing.initialisation import InitLookup, init_from_value
 from surgery.capturing.known import as_fake, fake_tensor
+from surgery.capturing.quantised import without_repacking
 from surgery.capturing.recorder import Recorder
 from surgery.capturing.signature import check_call
 from surgery.capturing.stopped import stopped_at
@@ -65,7 +66,7 @@ def graph_of(model: torch.nn.Module, recorder: Recorder, init: InitLookup, heade
 
 def record_live_model(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Recorder:
     """Record a call on real tensors, where control flow depends on values. Raises SurgeryError (E0508)."""
-    with left_as_it_was(model):
+    with left_as_it_was(model), without_repacking(model):
         return _record(model, args, kwargs)
 
 

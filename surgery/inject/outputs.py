@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from surgery.capturing.quantised import without_repacking
 from surgery.inject.state import Adapted, tuner_of
 
 SEED = 0
@@ -76,13 +77,13 @@ def disabled(model: Adapted) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with training flags, gradients and random state put back afterwards."""
+    """Evaluation mode, with training flags, gradients and random state put back; no weight is repacked for it."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), without_repacking(model):
             model.eval()
             yield
     finally:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
-from surgery.capturing.quantised import bits_of
-
-# What the 4-bit layer calls its leave to repack its weight for AVX512-BF16 when it is called for inference.
-_REPACKS = "support_avx512bf16_for_cpu"
+from surgery.capturing.quantised import bits_of, is_repacked
+from surgery.diagnostics import Diagnostic
+from surgery.planning.words import counted
 
 
 def size_of(layer: Any) -> list[int]:
@@ -19,20 +17,13 @@ def size_of(layer: Any) -> list[int]:
     return [layer.out_features, layer.in_features] if bits_of(layer) else list(layer.weight.shape)
 
 
-@contextmanager
-def keeping_differentiable(model: nn.Module) -> Iterator[None]:
-    """While active, no 4-bit layer repacks its weight for inference, and those that have are unpacked.
-
-    On a CPU with AVX512-BF16, bitsandbytes repacks a weight at the first call in evaluation mode; a layer so repacked
-    lets no gradient through, in training mode neither, and what reads its weight reads another one.
-    """
-    layers: list[Any] = [module for module in model.modules() if _REPACKS in vars(module)]
-    before = [getattr(layer, _REPACKS) for layer in layers]
-    try:
-        for layer in layers:
-            setattr(layer, _REPACKS, False)
-            layer.state_dict()  # bitsandbytes unpacks the weight to save it
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            setattr(layer, _REPACKS, value)
+def repacked(model: nn.Module) -> Iterator[Diagnostic]:
+    """Why nothing can be trained in front of 4-bit layers that a call for inference has repacked (E0506)."""
+    paths = [path.removesuffix(".base_layer") for path, module in model.named_modules() if is_repacked(module)]
+    if paths:
+        yield Diagnostic(
+            "E0506",
+            f"{counted(len(paths), '4-bit layer')} cannot be trained through, beginning with `{paths[0]}`",
+            notes=("bitsandbytes repacked them at a call in evaluation mode, which rounds their scales to bfloat16",),
+            helps=("load the model again, and adapt it before it is called in evaluation mode",),
+        )

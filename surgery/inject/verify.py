@@ -15,7 +15,7 @@ from surgery.inject.gradients import gradients_at
 from surgery.inject.memory import added_memory
 from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
 from surgery.inject.outputs import call, difference, disabled, evaluating
-from surgery.inject.quantised import keeping_differentiable
+from surgery.inject.quantised import repacked
 from surgery.inject.state import Adapted, base_model, layer_of, layer_tensors, wrappers
 from surgery.inject.verification import Gradients, Identity, Merging, Proof, Verification
 from surgery.methods import METHODS
@@ -40,7 +40,8 @@ def verify(model: Adapted, plan: Plan, inputs: Any) -> Verification:
     """
     Diagnostics(refusals(plan)).raise_errors()
     Diagnostics(compare(model, plan)).raise_errors()
-    with evaluating(model), keeping_differentiable(model):
+    Diagnostics(repacked(base_model(model))).raise_errors()
+    with evaluating(model):
         try:
             identity = _identity(model, plan, inputs)
             gradients = gradients_at(model, plan, inputs)

@@ -23,6 +23,7 @@ _DIMENSIONS: dict[Layer, int] = {
     "Conv1D": 2,
 }
 
+
 @dataclass(frozen=True)
 class Geometry:
     """Sizes of an adaptable layer.
@@ -62,7 +63,8 @@ def _layer_of(names: tuple[str, ...]) -> Layer | None:
 
 def geometry(module: Module) -> Geometry | str:
     """The sizes of an adaptable layer, or why this module is none."""
-    if reason := untried(module):
+    classes = (module.kind, *module.bases)
+    if reason := untried(classes):
         return reason
     layer, weight = layer_of(module), module.weight
     if layer is None:
@@ -72,8 +74,10 @@ def geometry(module: Module) -> Geometry | str:
             f"its weight is not a plain parameter of this {module.kind} (computed by a parametrization, or quantised)"
         )
     has_bias = module.parameter("bias") is not None
-    if bits := bits_of((module.kind, *module.bases)):
-        inputs, outputs = weight_shape(module)[::-1]
+    if bits := bits_of(classes):
+        if not {"in_features", "out_features"} <= module.numbers.keys():
+            return f"its weight is quantised ({weight.dtype}), and its sizes are not known"
+        inputs, outputs = module.numbers["in_features"], module.numbers["out_features"]
         return Geometry(layer, inputs, outputs, has_bias=has_bias, bits=bits)
     return _geometry(layer, weight.shape, weight.dtype, module.numbers.get("groups", 1), has_bias)
 

@@ -5,9 +5,7 @@ Adapted are bitsandbytes' layers, which run on CPUs too (`tests/inject/test_quan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from surgery.graph import Module
+from functools import lru_cache
 
 # bitsandbytes' layers, and how many bits each number of their weights takes.
 BITS = {"Linear8bitLt": 8, "Linear4bit": 4}
@@ -39,14 +37,16 @@ _BY_THE_MODEL = {"adalora", "hira"}
 _TAKES = {8: {*_BESIDE_THE_WEIGHT, "lily", "loha", "lokr"}, 4: _BESIDE_THE_WEIGHT}
 
 
-def bits_of(classes: Iterable[str]) -> int | None:
+@lru_cache(maxsize=1024)
+def bits_of(classes: tuple[str, ...]) -> int | None:
     """How many bits each number of the weight takes, by the names of the layer's classes; None for plain floats."""
     return next((BITS[name] for name in classes if name in BITS), None)
 
 
-def untried(module: Module) -> str | None:
-    """Why a layer quantised by another library is not adapted, or None."""
-    what = next((_UNTRIED[name] for name in (module.kind, *module.bases) if name in _UNTRIED), None)
+@lru_cache(maxsize=1024)
+def untried(classes: tuple[str, ...]) -> str | None:
+    """Why a layer quantised by another library is not adapted, by the names of its classes, or None."""
+    what = next((_UNTRIED[name] for name in classes if name in _UNTRIED), None)
     return what and f"it is {what}, of which nothing could be checked; bitsandbytes' layers are adapted"
 
 

@@ -18,10 +18,12 @@ from accelerate.utils import GradientAccumulationPlugin
 from peft import PeftMixedModel, PeftModel
 from torch import nn
 
+from surgery.capturing.quantised import without_repacking
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.files import replace_file
 from surgery.inject import apply, base_model, load_adapters
 from surgery.inject.fit import refusals
+from surgery.inject.quantised import repacked
 from surgery.inject.state import Adapted
 from surgery.planning import Plan
 from surgery.training.config import TrainConfig
@@ -72,7 +74,7 @@ def train(model: nn.Module, plan: Plan, task: Task, config: TrainConfig) -> Trai
     the loss or gradient stops being finite, E0514 when a save cannot be written; earlier saves stay good.
     """
     began = time.perf_counter()
-    Diagnostics(refusals(plan)).raise_errors()
+    Diagnostics([*refusals(plan), *repacked(model)]).raise_errors()
     dataset = _dataset(task)
     directory = RunDirectory(Path(config.out))
     with _accelerator(config) as accelerator:
@@ -91,6 +93,7 @@ def train(model: nn.Module, plan: Plan, task: Task, config: TrainConfig) -> Trai
         with (
             closing(logs),
             gradient_checkpointing(list(blocks.values())),
+            without_repacking(adapted),
             _prepared(accelerator, adapted, parameters, config) as (wrapped, optimizer),
         ):
             session = Session(

@@ -15,10 +15,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 import surgery
+from surgery.capturing.quantised import is_repacked, without_repacking
 from surgery.diagnostics import SurgeryError
 from surgery.graph import Init, Module, Parameter
 from surgery.inject import apply, base_model, save_adapters, verify
-from surgery.inject.quantised import keeping_differentiable
 from surgery.inject.state import trainable_tensors
 from surgery.methods import METHODS
 
@@ -58,7 +58,7 @@ def cases():
 
 def outputs(model, x):
     torch.manual_seed(0)
-    with torch.no_grad(), keeping_differentiable(model):
+    with torch.no_grad(), without_repacking(model):
         return model.eval()(x)
 
 
@@ -142,6 +142,29 @@ def test_layers_that_other_libraries_quantised_are_refused_by_their_class(classe
     assert "nothing could be checked" in reason
 
 
+def test_verifying_leaves_4_bit_layers_open_to_gradients(plan_for):
+    """bitsandbytes repacks 4-bit weights at a call for inference on some CPUs, and no gradient passes them then."""
+    base, x = nn.Sequential(quantised(4, 64, 64), quantised(4, 64, 64)), torch.randn(2, 64)
+    plan = plan_for(base, {"default": ("lora", {"r": 4}, ["0"])})
+    model = apply(base, plan)
+    verify(model, plan, x)
+    assert not any(is_repacked(module) for module in model.modules())
+    model.train()(x).sum().backward()
+    assert base_model(model)[0].lora_B["default"].weight.grad.any()
+
+
+@pytest.mark.skipif(not quantised(4).support_avx512bf16_for_cpu, reason="this CPU has no AVX512-BF16")
+def test_4_bit_layers_that_a_call_for_inference_has_repacked_are_refused(plan_for):
+    base, x = nn.Sequential(quantised(4, 64, 64), quantised(4, 64, 64)).eval(), torch.randn(2, 64)
+    base(x)
+    plan = plan_for(base, {"default": ("lora", {"r": 4}, ["0"])})
+    with pytest.raises(SurgeryError) as error:
+        verify(apply(base, plan), plan, x)
+    [found] = error.value.diagnostics
+    assert found.code == "E0506"
+    assert found.message == "2 4-bit layers cannot be trained through, beginning with `0`"
+
+
 SPEC = """\
 surg 1
 target attention { select role(attention_query, attention_value) expect 4  lora { r = 4  alpha = 8 } }
@@ -180,7 +203,7 @@ def test_a_model_that_transformers_loads_quantised_goes_the_whole_way(bits, save
     assert (found.identity.status, found.gradients.reached, found.gradients.moved) == ("exact", 8, 8)
     assert f"stored in {bits} bits" in str(found.merging)
     optimizer = torch.optim.AdamW(list(trainable_tensors(adapted, plan)), lr=0.01)
-    with keeping_differentiable(adapted):
+    with without_repacking(adapted):
         adapted.train()(**call).logits.square().sum().backward()
         optimizer.step()
         trained = adapted.eval()(**call).logits
@@ -194,7 +217,7 @@ def test_a_model_that_transformers_loads_quantised_goes_the_whole_way(bits, save
         else:
             loaded = PeftModel.from_pretrained(loaded, folder, adapter_name=name)
     loaded.base_model.set_adapter(names)
-    with keeping_differentiable(loaded):
+    with without_repacking(loaded):
         assert torch.allclose(loaded.eval()(**call).logits, trained, atol=1e-5, rtol=1e-4)
     with pytest.raises(SurgeryError, match=f"stored in {bits} bits"):
         surgery.export(adapted, plan, tmp_path / "merged", to="merged")
