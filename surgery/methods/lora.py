@@ -162,6 +162,8 @@ class Lora(Method):
             yield from alpha_advice(settings["r"], settings["alpha"])
         if sizes.layer == "Embedding" and settings["dropout"]:
             yield "W0910", "dropout has no effect on an Embedding"
+        if settings["nblocks"] > 1 and not settings["bdlora"]:
+            yield "W0910", "nblocks has no effect without bdlora"
 
 
 def _is_dilated(module: Module) -> bool:

@@ -138,6 +138,20 @@ def test_a_rank_above_the_singular_vectors_really_makes_a_smaller_adapter(init):
     assert site.lora_A["default"].weight.shape == (6, 6)  # of a rank of 8
 
 
+def test_dropout_on_an_embedding_really_has_no_effect():
+    layer, ids = nn.Embedding(30, 12), torch.arange(30)
+    given = {"dropout": 0.5, "init": False}
+    assert [code for code, _ in LORA.advice(described(layer), settings(**given))] == ["W0910"]
+    model = adapted(layer, **given)
+    assert torch.equal(model.train()(ids), model.eval()(ids))
+
+
+def test_blocks_of_no_factor_are_pointed_out():
+    layer = described(nn.Linear(12, 20))
+    assert [code for code, _ in LORA.advice(layer, settings(nblocks=4))] == ["W0910"]
+    assert [code for code, _ in LORA.advice(layer, settings(nblocks=4, bdlora="A"))] == []
+
+
 def test_pissa_on_zeros_really_never_gets_a_gradient():
     layer = nn.Linear(10, 12)
     nn.init.zeros_(layer.weight)

@@ -102,6 +102,13 @@ def test_hira_really_starts_convolutions_in_one_way_only():
     assert torch.equal(*starts)
 
 
+def test_dropout_on_an_embedding_really_has_no_effect_under_hira():
+    layer, ids, given = nn.Embedding(30, 12), torch.arange(30), {"dropout": 0.5, "init": False}
+    assert [code for code, _ in METHODS["hira"].advice(described(layer), settings_of("hira", **given))] == ["W0910"]
+    model = adapted("hira", layer, **given)
+    assert torch.equal(model.train()(ids), model.eval()(ids))
+
+
 def test_hira_really_does_not_read_the_ranks_of_its_pattern():
     assert not METHODS["hira"].setting("r").per_site
     config = peft.HiraConfig(target_modules=["layer"], r=4, rank_pattern={"layer": 2})
