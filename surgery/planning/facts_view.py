@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from surgery.graph import Graph, Module
+from surgery.graph import Graph, Module, Parameter
 from surgery.planning.grouping import group_paths
 
 _RULE = {"unreached": "no", "bypassed": "no", "gradient": "yes"}  # what is so of most modules, and no news
@@ -18,7 +18,8 @@ def facts_json(graph: Graph, paths: Iterable[str]) -> str:
 
     Of each module: `kind`, `calls`, the answers `unreached`, `bypassed` and `gradient` (yes, no or unknown) with
     what there is of `evidence` for them, `init` (parameter to value and place), `tied` (paths), `block` (family and
-    index, or null), `roles` (role to evidence), and `unknown_roles` (role to why) where a role is undecided.
+    index, or null), `roles` (role to evidence), `role_parameters` (role to names) where a module holds several weights,
+    and `unknown_roles` (role to why) where a role is undecided.
     """
     lines = [f"{json.dumps(path)}: {json.dumps(_as_json(graph[path]), ensure_ascii=False)}" for path in paths]
     return '{"modules": {\n' + ",\n".join(lines) + "\n}}\n"
@@ -34,6 +35,8 @@ def _as_json(module: Module) -> dict[str, Any]:
         "block": {"family": module.block.family, "index": module.block.index} if module.block else None,
         "roles": dict(module.roles),
     }
+    if module.role_parameters:
+        found["role_parameters"] = {role: list(names) for role, names in module.role_parameters.items()}
     if module.unknown_roles:
         found["unknown_roles"] = dict(module.unknown_roles)
     return found
@@ -70,6 +73,12 @@ def _title(graph: Graph, family: str) -> str:
     return f"{family}  {len(members)} blocks"
 
 
+def _fused(module: Module, parameter: Parameter) -> str:
+    """One of several weights of a module: its name, size and roles."""
+    roles = [role for role, names in module.role_parameters.items() if parameter.name in names]
+    return f"{parameter.name} {'x'.join(map(str, parameter.shape))}" + (f"  {', '.join(roles)}" if roles else "")
+
+
 def _described(module: Module) -> Iterator[str]:
     """What tells a module from others: its class and sizes, then a line for each thing known of it."""
     weight = module.weight
@@ -84,6 +93,8 @@ def _described(module: Module) -> Iterator[str]:
         fact = getattr(module, name)
         if fact.answer != _RULE[name] and (module.parameters or fact.answer != "unknown"):
             yield f"{name}: {fact.answer}, {fact.evidence}"
+    if not weight and len(module.weights) > 1:
+        yield from (_fused(module, parameter) for parameter in module.weights)
     for parameter in module.parameters:
         # A bias of zeros is the rule, not news.
         if parameter.init.value in ("zero", "identity", "loaded") and not parameter.is_bias:

@@ -9,7 +9,8 @@ import pytest
 
 from surgery.cli.main import main
 
-F5 = str(Path(__file__).parents[2] / "specs" / "f5_tts" / "f5_base.graph.json")
+SPECS = Path(__file__).parents[2] / "specs"
+F5 = str(SPECS / "f5_tts" / "f5_base.graph.json")
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -41,6 +42,17 @@ def test_text_puts_equal_modules_on_one_line(capsys: pytest.CaptureFixture[str])
     assert text.count("attn.to_q") == 1
     assert "  transformer_blocks.[0:22].attn.to_q  x 22  Linear 1024x1024" in text
     assert "weight starts as zero (f5_tts/model/backbones/dit.py:267)" in text
+
+
+def test_several_weights_of_one_module(capsys: pytest.CaptureFixture[str]) -> None:
+    graph = str(SPECS / "qwen3_moe" / "qwen3_30b_a3b.graph.json")
+    assert main(["facts", graph, "--role", "feedforward_out"]) == 0
+    text = capsys.readouterr().out
+    assert "      gate_up_proj 128x1536x2048  feedforward_in\n" in text
+    assert "      down_proj 128x2048x768  feedforward_out, residual_output\n" in text
+    assert main(["facts", graph, "--role", "feedforward_out", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["modules"]["model.layers.7.mlp.experts"]
+    assert found["role_parameters"]["feedforward_in"] == ["gate_up_proj"]
 
 
 @pytest.mark.parametrize(
