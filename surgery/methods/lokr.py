@@ -9,7 +9,7 @@ from typing import Any
 
 from surgery.graph import Module
 from surgery.methods.catalogue import settings_of
-from surgery.methods.geometry import Geometry
+from surgery.methods.geometry import Geometry, geometry
 from surgery.methods.method import Method, Start, alpha_advice
 
 _setting = settings_of("LOKR")
@@ -61,12 +61,19 @@ class Lokr(Method):
         """
         r: int = settings["r"]
         a, c, b, d = _sides(sizes, settings)
-        first = r * (a + c) if settings["decompose_both"] and not _is_whole(r, a, c) else a * c
-        if _is_whole(r, b, d):
+        parted = _decomposed(sizes, settings)
+        first = r * (a + c) if parted[0] else a * c
+        if not parted[1]:
             return first + b * d * sizes.kernel_size
         if _is_apart(sizes, settings):
             return first + r * (b + d) + r * r * sizes.kernel_size
         return first + r * (b + d * sizes.kernel_size)
+
+    def decomposed(self, module: Module, settings: Mapping[str, Any]) -> tuple[bool, bool]:
+        """Whether W1 and whether W2 is kept as the product of two smaller matrices. The module must not be refused."""
+        sizes = geometry(module)
+        assert isinstance(sizes, Geometry), f"{module.path}: {sizes}"
+        return _decomposed(sizes, settings)
 
     def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
         return float(settings["alpha"] / settings["r"])
@@ -84,6 +91,11 @@ class Lokr(Method):
 def _is_whole(r: int, rows: int, columns: int) -> bool:
     """Whether r is so high that PEFT does not decompose a factor with these sides."""
     return r >= max(rows, columns) / 2
+
+
+def _decomposed(sizes: Geometry, settings: Mapping[str, Any]) -> tuple[bool, bool]:
+    r, (a, c, b, d) = settings["r"], _sides(sizes, settings)
+    return settings["decompose_both"] and not _is_whole(r, a, c), not _is_whole(r, b, d)
 
 
 def _is_apart(sizes: Geometry, settings: Mapping[str, Any]) -> bool:

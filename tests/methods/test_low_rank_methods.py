@@ -152,6 +152,16 @@ def test_lokr_divides_sides_as_peft_does(factor):
     assert [_factors(side, factor) for side in range(1, 400)] == [factorization(side, factor) for side in range(1, 400)]
 
 
+@pytest.mark.parametrize(
+    "given", [{"r": 1}, {"r": 1, "decompose_both": True}, {"r": 8, "decompose_both": True}], ids=str
+)
+def test_lokr_decomposes_what_peft_does(given):
+    layer = nn.Linear(48, 80)
+    site = site_of(adapted("lokr", layer, **given))
+    parted = (bool(site.lokr_w1_a), bool(site.lokr_w2_a))
+    assert METHODS["lokr"].decomposed(described(layer), settings_of("lokr", **given)) == parted
+
+
 def test_lokr_really_lays_out_the_whole_w2_of_a_conv1d_in_another_order():
     torch.manual_seed(0)
     assert refusal("lokr", nn.Conv1d(8, 12, 3), r=1) is None
