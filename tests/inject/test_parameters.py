@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import load_file
@@ -17,7 +19,9 @@ from torch import nn
 
 import surgery
 from surgery.capturing import capture_spec
+from surgery.capturing.convert import modules_of
 from surgery.diagnostics import Source, SurgeryError
+from surgery.graph import Graph, Header, Init
 from surgery.inject import load_adapter, save_adapters
 from surgery.inject.parameters import inexact, layers_by_site, merged_parameter
 from surgery.inject.state import adapter_state
@@ -363,3 +367,36 @@ def test_verified_and_exported_merged(name: str, tmp_path: Path) -> None:
     plain = mixture(name)
     plain.load_state_dict(load_file(tmp_path / "merged" / "model.safetensors"))
     assert torch.allclose(plain(**IDS).logits, after, atol=1e-6)
+
+
+def as_graph(model: nn.Module) -> Graph:
+    modules = modules_of(model, {}, lambda _: Init("random"))
+    return Graph(Header(), {path: replace(module, calls=1) for path, module in modules.items()}, ())
+
+
+def as_globs(paths: list[str], selector: str) -> str:
+    return f"{selector}({', '.join(map(json.dumps, paths))})"
+
+
+@settings(max_examples=150, deadline=None)
+@given(trees, st.data())
+def test_what_is_planned_is_adapted_and_what_cannot_be_is_refused_before(tree: Any, data: st.DataObject) -> None:
+    model = built(tree)
+    model.add_module("linear", nn.Linear(2, 2))
+    graph = as_graph(model)
+    held = [f"{path}.{p.name}" for path, module in graph.modules.items() if path for p in module.parameters]
+    chosen = data.draw(
+        st.lists(st.sampled_from([path for path in held if path != "linear.bias"]), min_size=1, unique=True)
+    )
+    select = as_globs(chosen, "param")
+    if "linear.weight" not in chosen and data.draw(st.booleans()):
+        select += ' | path("linear")'
+    text = f"surg 1\ntarget t {{ select {select}  lora {{ r = 1 }} }}"
+    plan = surgery.plan(load_source(Source("test.surg", text), Path("test.surg"), {}), graph)
+    event(f"applyable: {plan.applyable}")
+    if not plan.applyable:
+        assert {f.code for f in plan.diagnostics if f.severity == "error"} == {"E0406"}
+        return
+    adapted = surgery.apply(model, plan)
+    assert layers_by_site(adapted.get_base_model()).keys() == {site.full_path for site in plan.sites}
+    assert len(plan.sites) == len(chosen) + select.endswith('path("linear")')
