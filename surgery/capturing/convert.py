@@ -47,7 +47,7 @@ def modules_of(model: torch.nn.Module, calls: Mapping[str, int], init: InitLooku
             Parameter(
                 name=name,
                 shape=tuple(parameter.shape),
-                dtype=str(parameter.dtype).removeprefix("torch."),
+                dtype=_dtype_of(parameter),
                 init=init(parameter),
                 storage=storages.setdefault(_place_in_memory(parameter), len(storages)),
             )
@@ -64,6 +64,12 @@ def modules_of(model: torch.nn.Module, calls: Mapping[str, int], init: InitLooku
             tied=tuple(alias for alias in aliases[id(module)] if alias != path),
         )
     return found
+
+
+def _dtype_of(parameter: torch.Tensor) -> str:
+    """The dtype; of torchao's quantised tensors their class, since they give the dtype that they stand for."""
+    kind = type(parameter)
+    return kind.__name__ if kind.__module__.startswith("torchao.") else str(parameter.dtype).removeprefix("torch.")
 
 
 def _place_in_memory(tensor: torch.Tensor) -> tuple[int, int]:

@@ -15,10 +15,16 @@ _EXAMPLE = """\
 example:
   surgery verify f5.surg --weights f5_base.safetensors
 
-checks, on the real model: the adapted modules, their sizes and what requires gradients are exactly the planned
-ones; fresh adapters leave every output as it was, bit for bit; one backward run of the example call reaches every
-adapter. Layers of the base model that are all zeros and frozen keep gradients away: that is reported as W0906,
-with their names, and is no error.
+checks, on the real model, and puts everything back bit for bit:
+  adapted   modules, their sizes and what requires gradients are exactly the planned ones
+  memory    bytes that the adapters add, against the plan; buffers that hold no parameters, by name
+  identity  fresh adapters leave every output as it was, bit for bit where the method promises it
+  gradient  one backward run of the example call reaches every adapter
+  step      one step of AdamW moves every adapter, and gives every trained tensor a gradient
+  merged    merged into the weights, adapters compute what they compute beside them, layer by layer and as a whole
+
+Layers of the base model that are all zeros and frozen keep gradients away: that is reported as W0906, with their
+names, and is no error. Adapters that cannot be merged are named with the reason, which is no error either.
 
 exit codes: 0 verified, 1 errors
 """
@@ -27,7 +33,7 @@ exit codes: 0 verified, 1 errors
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "verify",
-        help="apply the plan to the real model: exact set, identity at the start, gradients",
+        help="apply the plan to the real model: exact set, identity, gradients, a step, merging",
         description="Build the spec's model, apply the plan, and check what it promises by running the example call.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -142,6 +142,15 @@ def test_layers_that_other_libraries_quantised_are_refused_by_their_class(classe
     assert "nothing could be checked" in reason
 
 
+def test_tensors_that_torchao_quantised_are_refused_by_their_class():
+    """They are held by plain `nn.Linear` layers, and say that they are of the dtype that they stand for."""
+    model = nn.Sequential(nn.Linear(8, 8))
+    model[0].weight = type("Int8Tensor", (nn.Parameter,), {"__module__": "torchao.quantization"})(model[0].weight.data)
+    module = surgery.capture(model, args=(torch.randn(2, 8),))["0"]
+    settings = {setting.name: setting.default for setting in METHODS["lora"].settings}
+    assert METHODS["lora"].refusal(module, settings) == "its weight is quantised (Int8Tensor)"
+
+
 def test_verifying_leaves_4_bit_layers_open_to_gradients(plan_for):
     """bitsandbytes repacks 4-bit weights at a call for inference on some CPUs, and no gradient passes them then."""
     base, x = nn.Sequential(quantised(4, 64, 64), quantised(4, 64, 64)), torch.randn(2, 64)
