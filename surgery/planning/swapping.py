@@ -100,8 +100,8 @@ def widest(plans: Iterable[Plan | Lock]) -> int:
 
 
 def rank_of(site: Site | LockedSite) -> int:
-    """The rank of a site's adapter; 1 for a method without one."""
-    return int(site.settings.get("r", 1))
+    """The rank that a site's adapter could be padded from; 1 for a method that has none."""
+    return int(site.settings["r"]) if is_ranked(site) else 1
 
 
 def is_ranked(site: Site | LockedSite) -> bool:

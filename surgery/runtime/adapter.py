@@ -9,19 +9,19 @@ from typing import Any
 import torch
 
 from surgery.planning.plan import Site
+from surgery.planning.swapping import rank_of
 
 
 @dataclass(frozen=True)
 class Applied:
-    """How an adapter is applied at one site: its settings, under the names of a spec, and its effective scale."""
+    """How an adapter is applied at one site: its settings, under the names of a spec, and its effective scale.
+
+    `rank` is the size of its tensors that may be padded; 1 for a method that has none.
+    """
 
     settings: Mapping[str, Any]
     scale: float
-
-    @property
-    def rank(self) -> int:
-        """The rank; 1 for a method without one."""
-        return int(self.settings.get("r", 1))
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -34,4 +34,4 @@ class Adapter:
 
 def as_planned(sites: Iterable[Site]) -> dict[str, Applied]:
     """What a plan says of its sites."""
-    return {site.path: Applied(site.settings, site.scale) for site in sites}
+    return {site.path: Applied(site.settings, site.scale, rank_of(site)) for site in sites}

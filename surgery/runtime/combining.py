@@ -33,7 +33,7 @@ def combined(table: Table, terms: Sequence[Term]) -> Adapter:
     for path, rank in _ranks(terms).items():
         place = table.places[path]
         settings = {**place.site.settings, "r": rank, "alpha": rank, "rslora": False}
-        sites[path] = Applied(settings, 1.0)
+        sites[path] = Applied(settings, 1.0, rank)
         present = [(adapter, weight * adapter.sites[path].scale) for adapter, weight in terms if path in adapter.sites]
         tensors |= _concatenated(place, present)
     return Adapter(sites, tensors)

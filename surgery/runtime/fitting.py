@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
 
 from surgery.planning.swapping import Obstacle, is_ranked
 from surgery.runtime.adapter import Adapter
@@ -39,22 +38,12 @@ def _of_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Iterator
         yield Obstacle(reason, tuple(keys))
 
 
-def other_than_planned(table: Table) -> Iterator[Obstacle]:
-    """Where the model's own adapter is not of the plan's size."""
-    for path, place in table.places.items():
-        found = sum(slot.tensor.numel() for slot in place.slots if isinstance(slot.tensor, nn.Parameter))
-        if found != place.site.added:
-            yield Obstacle(f"an adapter of {found:,} parameters, planned {place.site.added:,}", (path,))
-
-
 def other_than_held(table: Table, adapter: Adapter, max_rank: int | None) -> Iterator[Obstacle]:
     """Where the model's tensors are not of the rank that the runtime gave them."""
     for path, place in table.places.items():
         wanted = max_rank or (adapter.sites[path].rank if path in adapter.sites else place.rank)
         if place.rank != wanted and place.has_rank:
-            yield Obstacle(
-                f"of rank {place.rank}, expected {wanted}: something else has put another adapter here", (path,)
-            )
+            yield Obstacle(f"an adapter of rank {place.rank}, expected {wanted}", (path,))
 
 
 def _is_castable(found: torch.dtype, live: torch.dtype) -> bool:

@@ -97,7 +97,7 @@ def configured(sites: Sequence[Site], config: Mapping[str, Any]) -> dict[str, Ap
         key = tuple(at.values())
         if key not in made:
             settings = {**site.settings, **values, **at}
-            made[key] = Applied(settings, _scale(method, site, settings))
+            made[key] = Applied(settings, _scale(method, site, settings), int(settings["r"]))
         applied[site.path] = made[key]
     return applied
 

@@ -17,7 +17,7 @@ from surgery.planning.plan import Plan
 from surgery.planning.swapping import Obstacle, differences, preparation_obstacles, rank_of
 from surgery.runtime.adapter import Adapter, as_planned
 from surgery.runtime.combining import combination_obstacles, combined
-from surgery.runtime.fitting import misfits, other_than_held, other_than_planned
+from surgery.runtime.fitting import misfits, other_than_held
 from surgery.runtime.preparing import live_obstacles, resize, scales_to_numbers, scales_to_tensors
 from surgery.runtime.reading import from_tensors, read_source
 from surgery.runtime.refusals import (
@@ -79,8 +79,9 @@ class Runtime:
             refuse("the model cannot be swapped", [Obstacle("an adapter on a parameter, not on a module", parameters)])
         self._model, self._plan = adapted, plan
         self._table = Table(adapted, plan)
-        refuse(f"the model's adapter is not that of {plan.spec}", other_than_planned(self._table))
-        self._held = {name: _Held(Adapter(as_planned(plan.sites), {}))}
+        present = Adapter(as_planned(plan.sites), {})
+        refuse(f"the model's adapter is not that of {plan.spec}", other_than_held(self._table, present, None))
+        self._held = {name: _Held(present)}
         self._active, self._enabled = name, True
         self._max_rank: int | None = None
         self._turn = threading.RLock()

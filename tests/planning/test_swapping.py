@@ -122,5 +122,5 @@ def test_another_shape_of_a_module(locked: Callable[..., Lock]) -> None:
 
 
 def test_every_reason_is_listed_at_once(locked: Callable[..., Lock]) -> None:
-    other = locked("lora { r = 16  dora = true }", 'path("blocks.*.attn.to_{q,k}")')
+    other = locked("lora { r = 16  lora_bias = true }", 'path("blocks.*.attn.to_{q,k}")')
     assert len(reasons(locked("lora { r = 4 }"), other, 8)) == 3

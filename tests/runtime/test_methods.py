@@ -1,6 +1,8 @@
 """The kinds of layers and methods that a runtime swaps, prepares, or refuses to prepare."""
 
+import json
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch import nn
 
 import surgery
 from surgery.diagnostics import SurgeryError
+from surgery.methods import METHODS
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -17,12 +20,12 @@ class Layers(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.tokens = nn.Embedding(20, 8)
-        self.one = nn.Conv1d(8, 12, 3, padding=1)
+        self.tokens = nn.Embedding(20, 16)
+        self.one = nn.Conv1d(16, 12, 3, padding=1)
         self.grouped = nn.Conv1d(12, 12, 3, padding=1, groups=3)
         self.two = nn.Conv2d(1, 4, 3, padding=1)
         self.norm = nn.LayerNorm(4)
-        self.head = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 12)
 
     def forward(self, ids):
         x = self.grouped(self.one(self.tokens(ids).transpose(1, 2)))
@@ -63,7 +66,7 @@ def test_every_kind_of_layer_is_padded(layers):
     torch.testing.assert_close(layers.outputs(model), first.expected, **CLOSE)
     state = runtime.state()
     assert state["base_model.model.grouped.lora_A.weight"].shape == (3, 12, 3)
-    assert state["base_model.model.tokens.lora_embedding_B"].shape == (8, 3)
+    assert state["base_model.model.tokens.lora_embedding_B"].shape == (16, 3)
     runtime.combine("sum", {"default": 2.0, "second": -1.0})
     runtime.switch("sum")
     updates = {}
@@ -81,7 +84,7 @@ def updates_of(model):
     base, generator = model.base_model.model, torch.Generator().manual_seed(3)
     inputs = {
         base.tokens: torch.arange(6),
-        base.one: torch.randn(2, 8, 9, generator=generator),
+        base.one: torch.randn(2, 16, 9, generator=generator),
         base.grouped: torch.randn(2, 12, 9, generator=generator),
         base.two: torch.randn(2, 1, 9, 9, generator=generator),
         base.head: torch.randn(2, 4, generator=generator),
@@ -145,6 +148,18 @@ def test_loha_of_other_ranks(layers):
             runtime.combine("sum", {"default": 1.0, "second": 1.0})
 
 
+def test_lokr_of_other_ranks(layers):
+    """As long as PEFT stores the same factors in two parts: W2 of `head` is whole from a rank of 3 on."""
+    settings, both = "alpha = 3  effective_conv2d = true  decompose_factor = 2", 'path("one", "head")'
+    first = layers.saved("first", layers.plan(f"lokr {{ r = 2  {settings} }}", both))
+    part = layers.saved("part", layers.plan(f"lokr {{ r = 3  {settings} }}", 'path("one")'), seed=2)
+    _, runtime = swapped(layers, first, part, max_rank=8)
+    assert runtime.state()["base_model.model.one.lokr_t2"].shape == (3, 3, 3, 1)
+    whole = layers.saved("whole", layers.plan(f"lokr {{ r = 3  {settings} }}", both), seed=3)
+    with pytest.raises(SurgeryError, match=r"not in the adapter: base_model\.model\.head\.lokr_w2_a"):
+        runtime.load("whole", whole.folder)
+
+
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
@@ -201,3 +216,52 @@ def test_half_precision_keeps_the_scale(adapters):
     runtime.prepare(6)
     runtime.replace("default", saved.folder)
     assert torch.equal(adapters.outputs(model), adapters.outputs(fresh))
+
+
+CASES = Path(__file__).parents[1] / "methods" / "cases"
+ELSEWHERE = {"ln_tuning": 'path("norm")', "trainable_tokens": 'path("tokens")'}
+
+
+class Linears(nn.Module):
+    """Two layers that every method of linears can adapt, and those of the methods that adapt none."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens = nn.Embedding(30, 16)
+        self.one, self.two = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.norm = nn.LayerNorm(16)
+
+    def forward(self, ids):
+        return self.norm(self.two(torch.tanh(self.one(self.tokens(ids)))))
+
+
+@pytest.mark.heavy
+@pytest.mark.filterwarnings("ignore")  # of PEFT's
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_swapped_switched_off_and_saved(adapters_of, name, tmp_path):
+    def build():
+        torch.manual_seed(0)
+        return Linears().eval()
+
+    adapters = adapters_of(build, {"ids": torch.arange(12).reshape(2, 6)})
+    given = json.loads((CASES / f"{name}.json").read_text())[0]
+    settings = " ".join(f"{key} = {json.dumps(value)}" for key, value in given.items())
+    plan = adapters.plan(f"{name} {{ {settings} }}", ELSEWHERE.get(name, 'path("one", "two")'))
+    first, second = adapters.saved("first", plan), adapters.saved("second", plan, seed=2)
+    assert not torch.allclose(first.expected, second.expected)
+    model, runtime = swapped(adapters, first, second)
+    runtime.disable()
+    assert torch.equal(adapters.outputs(model), adapters.base)
+    runtime.enable()
+    runtime.switch("default")
+    assert torch.equal(adapters.outputs(model), first.expected)
+    runtime.save(tmp_path / "again")
+    weights = "adapter_model.safetensors"
+    assert (tmp_path / "again" / weights).read_bytes() == (first.folder / weights).read_bytes()
+    if name in ("lora", "loha", "lokr"):
+        runtime.prepare(8)
+        torch.testing.assert_close(adapters.outputs(model), first.expected, **CLOSE)
+    else:
+        with pytest.raises(SurgeryError, match=f"{name} has no rank to pad and no scale that removes it"):
+            runtime.prepare(8)
+        assert torch.equal(adapters.outputs(model), first.expected)
