@@ -38,6 +38,16 @@ def _of_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Iterator
         yield Obstacle(reason, tuple(keys))
 
 
+def idle(table: Table) -> Iterator[Obstacle]:
+    """Where PEFT does not call the adapter, so that swapping it has no effect."""
+    layers = {path: place.layer for path, place in table.places.items()}
+    if merged := tuple(path for path, layer in layers.items() if layer.merged_adapters):
+        yield Obstacle("merged into the base weights: call `unmerge_adapter()`", merged)
+    inactive = tuple(p for p, place in table.places.items() if place.site.adapter not in place.layer.active_adapters)
+    if inactive:
+        yield Obstacle("not PEFT's active adapter: call `set_adapter`", inactive)
+
+
 def other_than_held(table: Table, adapter: Adapter, max_rank: int | None) -> Iterator[Obstacle]:
     """Where the model's tensors are not of the rank that the runtime gave them."""
     for path, place in table.places.items():

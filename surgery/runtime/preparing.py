@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from surgery.planning.swapping import Obstacle
+from surgery.planning.swapping import Obstacle, rank_of
 from surgery.runtime.adapter import Adapter
 from surgery.runtime.table import Place, Table
 
@@ -29,15 +29,14 @@ def resize(table: Table, adapter: Adapter, max_rank: int | None) -> None:
     The parameters remain the same objects: only their storage is new. All of it is made before any is put in.
     """
     made: list[tuple[torch.Tensor, torch.Tensor]] = []
-    with torch.no_grad():
-        for path, place in table.places.items():
-            own = adapter.sites[path].rank if path in adapter.sites else 1
-            rank = own if max_rank is None else max_rank
-            for slot in place.slots:
-                if slot.axes and rank != place.rank:
-                    new = slot.tensor.detach().new_zeros(slot.shape(rank))
-                    slot.part_of(new, own).copy_(slot.part(own))
-                    made.append((slot.tensor, new))
+    for path, place in table.places.items():
+        own = adapter.sites[path].rank if path in adapter.sites else rank_of(place.site)
+        rank = own if max_rank is None else max_rank
+        for slot in place.slots:
+            if slot.axes and rank != place.rank:
+                new = slot.tensor.detach().new_zeros(slot.shape(rank))
+                slot.part_of(new, own).copy_(slot.part(own))
+                made.append((slot.tensor, new))
     for tensor, new in made:
         tensor.data = new
 

@@ -17,7 +17,7 @@ from surgery.planning.plan import Plan
 from surgery.planning.swapping import Obstacle, differences, preparation_obstacles, rank_of
 from surgery.runtime.adapter import Adapter, as_planned
 from surgery.runtime.combining import combination_obstacles, combined
-from surgery.runtime.fitting import misfits, other_than_held
+from surgery.runtime.fitting import idle, misfits, other_than_held
 from surgery.runtime.preparing import live_obstacles, resize, scales_to_numbers, scales_to_tensors
 from surgery.runtime.reading import from_tensors, read_source
 from surgery.runtime.refusals import (
@@ -114,7 +114,7 @@ class Runtime:
         refused before anything is changed. Parameters stay the same objects, but have another shape from here on:
         prepare before an optimiser is made.
         """
-        with self._turn:
+        with self._in_turn():
             table = self._current()
             ranks = [applied.rank for held in self._held.values() for applied in held.adapter.sites.values()]
             obstacles = [*preparation_obstacles(self._plan, max_rank), *live_obstacles(table, max_rank)]
@@ -130,7 +130,7 @@ class Runtime:
 
     def unprepare(self) -> Change:
         """Undo `prepare`: tensors of the rank of the adapter in the model, scales as numbers. Compiles again."""
-        with self._turn:
+        with self._in_turn():
             table = self._current()
             resize(table, self._in_model.adapter, None)
             self._table = table = Table(self._model, self._plan)
@@ -149,7 +149,7 @@ class Runtime:
         is the adapter's own where that is not the model's: it may adapt some of the modules, the others are
         silent. Also raises E0501 for files that cannot be read.
         """
-        with self._turn:
+        with self._in_turn():
             check_name_is_free(name, self.names)
             self._held[name] = self._kept(self._fitting(name, source, plan, config))
             return self._change(name)
@@ -161,7 +161,7 @@ class Runtime:
 
         As `load`, for a name that is held; its factor is 1 again.
         """
-        with self._turn:
+        with self._in_turn():
             self._named(name)
             adapter = self._fitting(name, source, plan, config)
             if name == self._active:
@@ -172,7 +172,7 @@ class Runtime:
 
     def switch(self, name: str) -> Change:
         """Put the adapter `name` into the model; the one that is there is kept as it is now."""
-        with self._turn:
+        with self._in_turn():
             held = self._named(name)
             self._current()
             if name != self._active:
@@ -192,7 +192,7 @@ class Runtime:
 
     def unload(self, name: str) -> Change:
         """Forget an adapter that is not in the model."""
-        with self._turn:
+        with self._in_turn():
             self._named(name)
             check_is_not_in_use(name, self._active)
             change = self._change(name)
@@ -205,12 +205,12 @@ class Runtime:
         Exact up to rounding: the ranks add up, so the model has to be prepared for their sum. Plain LoRA only. The
         factors of `scale` do not enter.
         """
-        with self._turn:
+        with self._in_turn():
             check_name_is_free(name, self.names)
-            terms = [(self._named(one).adapter, finite(weight)) for one, weight in weights.items()]
             table = self._current()
-            refuse(f"`{name}` cannot be made", combination_obstacles(table, terms, self._max_rank))
             self._park()
+            terms = [(self._named(one).adapter, finite(weight)) for one, weight in weights.items()]
+            refuse(f"`{name}` cannot be made", combination_obstacles(table, terms, self._max_rank))
             self._held[name] = _Held(combined(table, terms))
             return self._change(name)
 
@@ -219,7 +219,7 @@ class Runtime:
 
         It stays with the adapter. Modules that are trained in full are not scaled.
         """
-        with self._turn:
+        with self._in_turn():
             name = self._active if name is None else name
             held = self._named(name)
             table = self._current()
@@ -243,7 +243,7 @@ class Runtime:
 
     def state(self, name: str | None = None) -> dict[str, torch.Tensor]:
         """A copy of an adapter's tensors, by default the active one's, at its own rank, as a PEFT file has them."""
-        with self._turn:
+        with self._in_turn():
             adapter = self._up_to_date(name).adapter
             return {key: tensor.clone() for key, tensor in adapter.tensors.items()}
 
@@ -252,13 +252,19 @@ class Runtime:
 
         Its factor is not written. Raises SurgeryError (E0514).
         """
-        with self._turn:
+        with self._in_turn():
             name = self._active if name is None else name
             adapter = self._up_to_date(name).adapter
             save_adapter(self._model, self._plan, self._table, adapter, Path(directory))
             return self._change(name)
 
     # What the calls above are made of. Each holds the turn already.
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """No other thread, and plain tensors: what is made in inference mode could not be written to outside of it."""
+        with self._turn, torch.inference_mode(False), torch.no_grad():
+            yield
 
     @property
     def _in_model(self) -> _Held:
@@ -269,7 +275,7 @@ class Runtime:
         return self._held[name]
 
     def _current(self) -> Table:
-        """The table, made anew if something moved or replaced a tensor; E0520 while adapters are merged."""
+        """The table, made anew if something moved or replaced a tensor; E0520 while swapping has no effect."""
         if not self._table.is_current():
             table = Table(self._model, self._plan)
             found = other_than_held(table, self._in_model.adapter, self._max_rank)
@@ -277,8 +283,9 @@ class Runtime:
             if self._max_rank is not None:
                 scales_to_tensors(table)
             self._table = table
-        if merged := tuple(self._table.merged()):
-            refuse("the adapter is merged", [Obstacle("merged into the base weights: `unmerge_adapter()`", merged)])
+            held = self._in_model  # its own tensors may be on another device, or of another type
+            held.adapter = replace(held.adapter, tensors={})
+        refuse("the adapter in the model takes no part", idle(self._table))
         return self._table
 
     def _fitting(self, name: str, source: Source, plan: Plan | None, config: Mapping[str, Any] | None) -> Adapter:
@@ -340,7 +347,7 @@ class Runtime:
         return held
 
     def _enable(self, enabled: bool) -> Change:
-        with self._turn:
+        with self._in_turn():
             table = self._current()
             self._enabled = enabled
             if self._max_rank is None:

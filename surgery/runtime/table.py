@@ -156,10 +156,6 @@ class Table:
             tuple(zeros),
         )
 
-    def merged(self) -> list[str]:
-        """The sites whose adapter was merged into the base weight, where swapping it would have no effect."""
-        return [path for path, place in self.places.items() if place.layer.merged_adapters]
-
 
 def _layers(base: nn.Module, plan: Plan) -> dict[str, BaseTunerLayer]:
     layers: dict[str, BaseTunerLayer] = {}

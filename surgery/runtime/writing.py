@@ -1,4 +1,7 @@
-"""Putting an adapter's tensors, ranks and scales into a model, and taking them out. Everything was checked before."""
+"""Putting an adapter's tensors, ranks and scales into a model, and taking them out.
+
+Everything was checked before, and no gradients are recorded.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,9 @@ from surgery.runtime.table import Table
 def write_tensors(table: Table, adapter: Adapter) -> None:
     """Copy the adapter into its slots, cast to their dtype; what lies beyond its rank, and its silent sites, is 0."""
     layout = table.layout(adapter.sites)
-    with torch.no_grad():
-        if layout.zeros:
-            torch._foreach_zero_(layout.zeros)
-        torch._foreach_copy_(layout.parts, layout.of(adapter.tensors))
+    if layout.zeros:
+        torch._foreach_zero_(layout.zeros)
+    torch._foreach_copy_(layout.parts, layout.of(adapter.tensors))
 
 
 def read_tensors(table: Table, adapter: Adapter) -> Mapping[str, torch.Tensor]:
@@ -28,8 +30,7 @@ def read_tensors(table: Table, adapter: Adapter) -> Mapping[str, torch.Tensor]:
     if not held:
         keyed = zip(layout.keys, layout.parts, layout.shapes, strict=True)
         held = {key: part.new_empty(shape) for key, part, shape in keyed}
-    with torch.no_grad():
-        torch._foreach_copy_(layout.of(held), layout.parts)
+    torch._foreach_copy_(layout.of(held), layout.parts)
     return held
 
 

@@ -92,38 +92,38 @@ def swap_twenty_times(adapters, methods, select, compiled_by, *, before=True):
     model = adapters.adapted(first.plan).eval()
     flags = [parameter.requires_grad for parameter in model.parameters()]
     if before:
-        surgery_runtime = surgery.Runtime(model, first.plan)
-        surgery_runtime.prepare(16)
+        runtime = surgery.Runtime(model, first.plan)
+        runtime.prepare(16)
         compiled = torch.compile(model, backend=compiled_by)
     else:
         compiled = torch.compile(model, backend=compiled_by)
-        surgery_runtime = surgery.Runtime(compiled, first.plan)
-        surgery_runtime.prepare(16)
+        runtime = surgery.Runtime(compiled, first.plan)
+        runtime.prepare(16)
     torch.testing.assert_close(adapters.outputs(compiled), adapters.base, **CLOSE)
     frames = compiled_by.forbid() if isinstance(compiled_by, CompileCounter) else None
     for name, one in saved.items():
-        surgery_runtime.load(name, one.folder, plan=one.plan)
+        runtime.load(name, one.folder, plan=one.plan)
     for turn in range(20):
         name = f"rank {RANKS[turn % 3]}"
-        change = surgery_runtime.switch(name)
+        change = runtime.switch(name)
         assert (change.not_loaded, change.silent) == ((), ())
         torch.testing.assert_close(adapters.outputs(compiled), saved[name].expected, **CLOSE)
         if turn % 4 == 0:
-            surgery_runtime.disable()
+            runtime.disable()
             torch.testing.assert_close(adapters.outputs(compiled), adapters.base, **CLOSE)
-            surgery_runtime.enable()
-            surgery_runtime.scale(0.5)
+            runtime.enable()
+            runtime.scale(0.5)
             half = adapters.outputs(compiled)
             assert not torch.allclose(half, saved[name].expected, **CLOSE)
-            surgery_runtime.scale(1)
+            runtime.scale(1)
             torch.testing.assert_close(adapters.outputs(compiled), saved[name].expected, **CLOSE)
-    surgery_runtime.replace("rank 16", saved["rank 8"].folder)
-    surgery_runtime.switch("rank 16")
+    runtime.replace("rank 16", saved["rank 8"].folder)
+    runtime.switch("rank 16")
     torch.testing.assert_close(adapters.outputs(compiled), saved["rank 8"].expected, **CLOSE)
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     if frames is not None:
         assert compiled_by.frame_count == frames > 0
-    return surgery_runtime, compiled, saved
+    return runtime, compiled, saved
 
 
 LORA = ("lora { r = 4  alpha = 8 }", "lora { r = 8  alpha = 4  rslora = true }", "lora { r = 16  alpha = 16 }")

@@ -190,6 +190,7 @@ def test_saved_again_it_is_the_same_adapter_for_plain_peft(runtime, adapters, fi
 def test_sums_are_exact_in_their_weights(runtime, adapters, first, second):
     assert "`prepare` the model for it" in refused(runtime.combine, "half", {"first": 0.5, "default": 0.5}).notes[0]
     runtime.prepare(16)
+    runtime.combine("nothing", {"default": 1.0})
     runtime.load("second", second.folder)
     change = runtime.combine("sum", {"first": 0.75, "second": -0.5})
     assert (len(change.loaded), change.not_loaded) == (28, ())
@@ -268,11 +269,34 @@ def test_what_something_else_did_to_the_model_is_found(runtime, first):
     assert raised.value.diagnostics[0].code == "E0509"
 
 
-def test_merged_adapters_are_not_swapped(runtime):
+def test_adapters_that_peft_does_not_call_are_not_swapped(runtime, adapters):
     runtime.model.merge_adapter()
-    assert "unmerge_adapter" in refused(runtime.switch, "first").notes[0]
+    assert "call `unmerge_adapter()`" in refused(runtime.switch, "first").notes[0]
     runtime.model.unmerge_adapter()
+    runtime.model.add_adapter("another", runtime.model.peft_config["default"])
+    runtime.model.set_adapter("another")
+    assert "call `set_adapter`" in refused(runtime.switch, "first").notes[0]
+    runtime.model.set_adapter("default")
     assert runtime.switch("first").not_loaded == ()
+
+
+def test_in_inference_mode(adapters, first, second):
+    """What is prepared, loaded and swapped there can be used and written to outside of it, and the other way round."""
+    model = adapters.adapted(first.plan).eval()
+    runtime = surgery.Runtime(model, first.plan)
+    with torch.inference_mode():
+        runtime.prepare(8)
+        runtime.load("first", first.folder)
+        runtime.switch("first")
+        runtime.disable()
+    runtime.enable()
+    runtime.load("second", second.folder)
+    runtime.switch("second")
+    assert torch.equal(adapters.outputs(model), second.expected)
+    model(**adapters.inputs).logits.sum().backward()
+    with torch.inference_mode():
+        runtime.switch("first")
+    torch.testing.assert_close(adapters.outputs(model), first.expected, **CLOSE)
 
 
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
