@@ -62,6 +62,7 @@ PATHS = {
     "pipeline": lambda path: f"transformer.{path}",
     "comfyui": lambda path: f"model.diffusion_model.{path}",
     "compiled": lambda path: f"module._orig_mod.{path}",
+    "sharded": lambda path: "_fsdp_wrapped_module." + path.replace(".", "._orig_mod.", 1),
     "kohya": lambda path: "lora_unet_" + path.replace(".", "_"),
 }
 NAMES = {

@@ -75,6 +75,20 @@ def test_the_raw_state_of_a_compiled_model(make, tmp_path):
     case.assert_equal_updates()
 
 
+def test_the_raw_state_of_a_model_whose_blocks_are_compiled(make, tmp_path):
+    case = make("llama", lora(), LORA)
+    layers = case.source.base_model.model.model.layers
+    plain = list(layers)
+    for at, layer in enumerate(plain):
+        layers[at] = torch.compile(layer, backend="eager")
+    raw = {key: tensor for key, tensor in case.source.state_dict().items() if "lora_" in key}
+    assert all(".layers." in key.partition("._orig_mod.")[0] + "." for key in raw)
+    for at, layer in enumerate(plain):
+        layers[at] = layer
+    surgery.load_adapter(case.target, case.plan, write(tmp_path, raw), scale="plan")
+    case.assert_equal_updates()
+
+
 def test_diffusers_file_of_a_pipeline_with_its_settings(make, tmp_path):
     case = make("flux", lora(lora_alpha=5, alpha_pattern={"transformer_blocks.0.attn.to_q": 2}), LORA)
     FluxPipeline.save_lora_weights(
