@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from surgery.diagnostics import Diagnostic
+from surgery.graph import Init, Module, Parameter
 from surgery.methods import METHODS
+from surgery.methods.lokr import LOKR
 from surgery.planning.lock import Lock, LockedSite
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import some, value_text
@@ -125,6 +127,12 @@ def _settings(site: Site | LockedSite, free: frozenset[str]) -> dict[str, Any]:
     return {name: value for name, value in {**defaults, **site.settings}.items() if name not in free}
 
 
+def module_of(site: Site | LockedSite) -> Module:
+    """The site's module as far as a lock knows it: what a method's scale and layout follow from."""
+    weight = Parameter("weight", tuple(site.shape), "float32", Init("unknown"), 0)
+    return Module(site.path, site.kind, (site.kind,), (weight,))
+
+
 def _of_the_whole(prepared: Plan | Lock, other: Plan | Lock) -> Iterator[Obstacle]:
     if prepared.model != other.model:
         yield Obstacle(f"the plan is for {other.model or 'another model'}, the prepared one for {prepared.model}")
@@ -169,6 +177,8 @@ def _of_a_site(own: LockedSite | Site, site: LockedSite | Site, max_rank: int | 
         return
     if max_rank is not None and rank_of(site) > max_rank:
         yield f"rank {rank_of(site)}, above the prepared {max_rank}"
+    elif site.method == LOKR.name and _parts(own) != _parts(site):
+        yield f"rank {rank_of(site)}, at which LoKr decomposes other factors than at {rank_of(own)}, the prepared one's"
     if site.method in METHODS:
         free = free_settings(own)
         mine, theirs = _settings(own, free), _settings(site, free)
@@ -177,6 +187,10 @@ def _of_a_site(own: LockedSite | Site, site: LockedSite | Site, max_rank: int | 
                 yield f"{name} = {value_text(theirs.get(name))}, in the prepared model {value_text(mine.get(name))}"
         if METHODS[site.method].writes_weights(site.settings):
             yield f"{_init(site)} has changed the base weights that it was trained with"
+
+
+def _parts(site: LockedSite | Site) -> tuple[bool, bool]:
+    return LOKR.decomposed(module_of(site), site.settings)
 
 
 def _init(site: LockedSite | Site) -> str:

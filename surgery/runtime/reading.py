@@ -14,13 +14,12 @@ from safetensors.torch import load_file
 
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.files import read_text
-from surgery.graph import Init, Module, Parameter
 from surgery.importing import fit, read_adapter
 from surgery.inject.directory import CONFIG, WEIGHTS, adapter_folders
-from surgery.methods import METHODS, Method
+from surgery.methods import METHODS
 from surgery.methods.catalogue import CATALOGUE
 from surgery.planning.plan import Plan, Site
-from surgery.planning.swapping import Obstacle, free_settings, is_ranked
+from surgery.planning.swapping import Obstacle, free_settings, is_ranked, module_of
 from surgery.planning.words import value_text
 from surgery.runtime.adapter import Adapter, Applied, as_planned
 
@@ -97,18 +96,13 @@ def configured(sites: Sequence[Site], config: Mapping[str, Any]) -> dict[str, Ap
         key = tuple(at.values())
         if key not in made:
             settings = {**site.settings, **values, **at}
-            made[key] = Applied(settings, _scale(method, site, settings), int(settings["r"]))
+            made[key] = Applied(settings, method.scale(module_of(site), settings), int(settings["r"]))
         applied[site.path] = made[key]
     return applied
 
 
 def _by_pattern(pattern: dict[str, Any], path: str, default: Any) -> Any:
     return pattern.get(get_pattern_key(list(pattern), path), default)
-
-
-def _scale(method: Method, site: Site, settings: Mapping[str, Any]) -> float:
-    weight = Parameter("weight", tuple(site.shape), "float32", Init("unknown"), 0)
-    return method.scale(Module(site.path, site.kind, (site.kind,), (weight,)), settings)
 
 
 def obstacles_of_config(config: Mapping[str, Any], sites: Sequence[Site]) -> Iterator[Obstacle]:

@@ -89,6 +89,14 @@ def test_what_cannot_be_prepared(locked: Callable[..., Lock], method: str, reaso
     assert not readiness(lock, lock).ready
 
 
+def test_a_rank_at_which_lokr_decomposes_other_factors(locked: Callable[..., Lock]) -> None:
+    """Of 8 x 8, with a W1 of 2 x 2, W2 is 4 x 4: in two parts at a rank of 1, whole from 2 on."""
+    low, high, higher = (locked(f"lokr {{ r = {r}  decompose_factor = 2 }}") for r in (1, 2, 3))
+    (reason,) = reasons(low, high)
+    assert reason.startswith("rank 2, at which LoKr decomposes other factors")
+    assert reasons(high, higher) == {}
+
+
 def test_modules_that_are_trained_in_full(locked: Callable[..., Lock]) -> None:
     plain, more = locked("lora { r = 4 }"), locked("lora { r = 4 }", more='train { select path("proj_out") }')
     assert reasons(plain, more) == {"trained in full with it only": ("proj_out",)}
@@ -119,6 +127,13 @@ def test_another_shape_of_a_module(locked: Callable[..., Lock]) -> None:
     sites = [site.model_copy(update={"shape": [8, 16]}) for site in lock.sites[:1]] + lock.sites[1:]
     (reason,) = reasons(lock, lock.model_copy(update={"sites": sites}))
     assert reason == "a Linear of shape [8, 16], in the prepared model a Linear of shape [8, 8]"
+
+
+def test_adapters_on_parameters(locked: Callable[..., Lock]) -> None:
+    lock = locked("lora { r = 4 }", 'param("blocks.{0,1}.ff.0.weight")')
+    (obstacle,) = preparation_obstacles(lock, 8)
+    assert obstacle.reason.startswith("an adapter on a parameter")
+    assert obstacle.paths == ("blocks.0.ff.0.weight", "blocks.1.ff.0.weight")
 
 
 def test_every_reason_is_listed_at_once(locked: Callable[..., Lock]) -> None:

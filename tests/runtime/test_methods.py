@@ -182,6 +182,12 @@ def test_a_method_that_cannot_be_prepared_is_swapped_all_the_same(layers, method
     assert torch.equal(layers.outputs(model), second.expected)
 
 
+def test_adapters_on_parameters_are_not_swapped(layers):
+    plan = layers.plan("lora { r = 2 }", 'param("head.weight")')
+    with pytest.raises(SurgeryError, match="an adapter on a parameter, not on a module: head.weight"):
+        surgery.Runtime(layers.adapted(plan), plan)
+
+
 def test_what_has_no_scale_is_not_scaled(layers):
     plan = layers.plan("ia3 {}", 'path("head")')
     runtime = surgery.Runtime(layers.adapted(plan), plan)
