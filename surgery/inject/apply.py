@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-import torch
 from peft import get_peft_model
-from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from surgery.collector import paused_collector
-from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
+from surgery.diagnostics import Diagnostics
 from surgery.inject.compare import compare
 from surgery.inject.devices import imitating, on_meta
 from surgery.inject.fit import misfits, refusals, unknown_methods
 from surgery.inject.lowering import Lowered, lower, unproven
 from surgery.inject.prototypes import prototypes
+from surgery.inject.quirks import handled_warnings, inherit_training, renew_magnitudes
 from surgery.inject.snapshot import atomically
 from surgery.inject.stamping import stamp
-from surgery.inject.state import Adapted, base_model, layer_at, trainable_tensors, tuner_of, wrappers
+from surgery.inject.state import Adapted, layer_at, layer_of, trainable_tensors, tuner_of, wrappers
 from surgery.inject.tree import named_modules, named_parameters
 from surgery.methods import METHODS
 from surgery.planning.plan import Plan, Site
@@ -39,12 +37,7 @@ def apply(model: nn.Module, plan: Plan) -> Adapted:
     with paused_collector():
         lowered = _checked(model, plan)
     written = [model.get_submodule(s.path) for s in plan.sites if METHODS[s.method].writes_weights(s.settings)]
-    try:
-        return atomically(model, lambda: _carried_out(model, plan, lowered), written)
-    except SurgeryError:
-        raise
-    except Exception as error:
-        raise SurgeryError(_failed(error)) from error
+    return atomically(model, lambda: _carried_out(model, plan, lowered), written)
 
 
 def _checked(model: nn.Module, plan: Plan) -> list[Lowered]:
@@ -53,7 +46,7 @@ def _checked(model: nn.Module, plan: Plan) -> list[Lowered]:
     found.extend(misfits(model, plan))
     found.raise_errors()
     lowered = lower(model, plan)
-    found.extend(unproven(model, lowered))
+    found.extend(unproven(model, (path for path, _ in named_modules(model)), lowered))
     found.raise_errors()
     return lowered
 
@@ -61,12 +54,15 @@ def _checked(model: nn.Module, plan: Plan) -> list[Lowered]:
 def _carried_out(model: nn.Module, plan: Plan, lowered: list[Lowered]) -> Adapted:
     modules = dict(named_modules(model))
     groups = {adapter.name: prototypes(adapter.sites, modules) for adapter in lowered}
+    known = set(modules.values())
     firsts = [group.site for adapter in lowered for group in groups[adapter.name]]
     bases = [modules[site.path] for site in firsts]
     with imitating(bases):
         with on_meta(bases):
             adapted = _inject(model, lowered, {name: [group.site for group in groups[name]] for name in groups})
-        _inherit_training(adapted, firsts, set(modules.values()))
+        adapted.training = tuner_of(adapted).training = model.training
+        for wrapper, wrapped in _wrapping(model, firsts):
+            inherit_training(wrapper, wrapped, known)
         _set_trainable(adapted, plan.model_copy(update={"sites": firsts}))
         for adapter in lowered:
             for group in groups[adapter.name]:
@@ -89,8 +85,7 @@ def _inject(model: nn.Module, lowered: list[Lowered], sites: dict[str, list[Site
     """
     first, *others = lowered
     mixed = len({adapter.config.peft_type for adapter in lowered}) > 1
-    with warnings.catch_warnings():
-        _silence_handled()
+    with handled_warnings():
         with first.narrowed(sites[first.name]):
             adapted = get_peft_model(model, first.config, adapter_name=first.name, mixed=mixed)
         tuner = tuner_of(adapted)
@@ -101,46 +96,19 @@ def _inject(model: nn.Module, lowered: list[Lowered], sites: dict[str, list[Site
                 tuner.inject_adapter(tuner.model, adapter.name)
     for adapter in lowered:
         tuner._cast_adapter_dtype(adapter.name)
-    _renew_magnitudes(adapted, lowered)
+        for site in sites[adapter.name]:
+            renew_magnitudes(layer_of(model, site), adapter.name, adapter.config)
     if others:
         tuner.set_adapter([adapter.name for adapter in lowered])
     return adapted
 
 
-def _renew_magnitudes(adapted: Adapted, lowered: list[Lowered]) -> None:
-    """DoRA's magnitudes, which PEFT makes before the cast: in half precision they would not be the weight's norm."""
-    configs = {adapter.name: adapter.config for adapter in lowered}
-    for _, layer in named_modules(adapted):
-        if isinstance(layer, LoraLayer):
-            for name in layer.lora_magnitude_vector:
-                variant: Any = layer.lora_variant[name]
-                variant.init(layer, adapter_name=name, config=configs[name])
-
-
-def _silence_handled() -> None:
-    """PEFT's warnings about what the plan has decided, or what is compared afterwards."""
-    for message in (
-        "fan_in_fan_out is set to",
-        "LoRA adapter added to ConvNd layer with groups",
-        "Adapter name '.*' should not be contained in the prefix",
-        "`is_gradient_checkpointing` is deprecated",
-        r"The following (rank|alpha)_pattern keys did not match",  # it looks for modules alone
-    ):
-        warnings.filterwarnings("ignore", message=message)
-
-
-def _inherit_training(adapted: Adapted, sites: Iterable[Site], known: set[nn.Module]) -> None:
-    """New modules start in training mode; give each the mode of the module it wraps."""
-    model = base_model(adapted)
-    adapted.training = tuner_of(adapted).training = model.training
-    wrapping: list[tuple[Any, nn.Module]] = [
-        (layer, layer.get_base_layer()) for layer in (layer_at(model, site.path) for site in sites)
-    ]
-    wrapping += [(wrapper, wrapper.original_module) for _, wrapper in wrappers(model)]
-    for wrapper, wrapped in wrapping:
-        for module in wrapper.modules():
-            if module not in known:
-                module.training = wrapped.training
+def _wrapping(model: nn.Module, sites: Iterable[Site]) -> Iterator[tuple[Any, nn.Module]]:
+    """What PEFT has put around modules, each with the module that it is around."""
+    for layer in (layer_at(model, site.path) for site in sites):
+        yield layer, layer.get_base_layer()
+    for _, wrapper in wrappers(model):
+        yield wrapper, wrapper.original_module
 
 
 def _set_trainable(adapted: Adapted, plan: Plan) -> None:
@@ -149,16 +117,3 @@ def _set_trainable(adapted: Adapted, plan: Plan) -> None:
     for _, _, parameter in named_parameters(adapted):
         if parameter.requires_grad != (id(parameter) in trainable):
             parameter.requires_grad_(not parameter.requires_grad)
-
-
-def _failed(error: Exception) -> Diagnostic:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        way_out = "give the process more memory, or adapt the model on meta and load its weights afterwards"
-    else:
-        way_out = "take the module that it names out of its target, or report this with the plan"
-    return Diagnostic(
-        "E0509",
-        f"PEFT could not inject the plan: {type(error).__name__}: {error}",
-        notes=("the model is as it was before",),
-        helps=(way_out,),
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from math import isclose
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import nn
 
 from surgery.diagnostics import Diagnostic
 from surgery.inject.parameters import layers_by_site
-from surgery.inject.state import Adapted, base_model, layer_tensors, shared_tensors
+from surgery.inject.state import Adapted, base_model, layer_tensors, shared_tensors, wrappers
 from surgery.inject.trained import saved_modules
 from surgery.inject.tree import named_modules, named_parameters
 from surgery.methods import METHODS
@@ -25,7 +25,15 @@ _SHOWN = 8
 
 def compare(adapted: Adapted, plan: Plan) -> list[Diagnostic]:
     """All differences between the adapted model and the plan, as one diagnostic; empty when they agree."""
-    differences = list(_differences(adapted, plan))
+    return _reported(list(_differences(adapted, plan)))
+
+
+def added_differences(adapted: Adapted, sites: Sequence[Site], trained: Sequence[str]) -> list[Diagnostic]:
+    """As `compare`, for one more adapter of an adapted model: that of these sites, which is not active yet."""
+    return _reported(list(_of_one_adapter(adapted, sites, trained)))
+
+
+def _reported(differences: list[str]) -> list[Diagnostic]:
     if not differences:
         return []
     more = len(differences) - _SHOWN
@@ -61,9 +69,10 @@ def _differences(adapted: Adapted, plan: Plan) -> Iterator[str]:
             frozen = METHODS[site.method].frozen_parameters(site.settings)
             trained |= {id(tensor) for name, tensor in tensors.items() if name.partition(".")[0] not in frozen}
     for adapter in plan.adapters:
-        shared = dict(shared_tensors(adapted, adapter.name)) if METHODS[adapter.method].shared_parameters else {}
-        trained |= {id(tensor) for tensor in shared.values()}
-        if (added := sum(tensor.numel() for tensor in shared.values())) != adapter.shared:
+        has_shared = METHODS[adapter.method].shared_parameters
+        shared = [tensor for _, tensor in shared_tensors(adapted, adapter.name)] if has_shared else []
+        trained |= {id(tensor) for tensor in shared}
+        if (added := sum(tensor.numel() for tensor in shared)) != adapter.shared:
             yield f"the modules of `{adapter.name}` share {added:,} parameters, planned {adapter.shared:,}"
     yield from _total_differences(adapted, plan, trained)
 
@@ -74,17 +83,49 @@ def _site_differences(site: Site, layer: BaseTunerLayer, tensors: Mapping[str, n
         yield f"carries {type(layer).__module__}.{type(layer).__name__}, not {site.method}"
         return
     name: str = site.adapter
-    carried = {key for container in layer.adapter_layer_names for key in _held(layer, container)}
+    carried = _carried(site, layer)
     if carried != {name}:
         yield f"carries the adapters {sorted(carried)}, not `{name}`"
         return
     if name not in layer.active_adapters or layer.disable_adapters or layer.merged:
         yield "its adapter is not active"
+    yield from _setting_differences(site, layer, tensors)
+
+
+def _of_one_adapter(adapted: Adapted, sites: Sequence[Site], trained: Sequence[str]) -> Iterator[str]:
+    model = base_model(adapted)
+    layers = layers_by_site(model)
+    planned = {site.path: site for site in sites}
+    first = sites[0]
+    carrying = {path for path, layer in layers.items() if first.adapter in _carried(first, layer)}
+    yield from (f"`{path}` is adapted and not planned" for path in sorted(carrying - planned.keys()))
+    yield from (f"`{path}` is planned and not adapted" for path in sorted(planned.keys() - carrying))
+    for path in planned.keys() & carrying:
+        site, tensors = planned[path], dict(layer_tensors(layers[path], first.adapter))
+        yield from (f"`{path}`: {text}" for text in _setting_differences(site, layers[path], tensors))
+        if any(tensor.requires_grad for tensor in tensors.values()) or first.adapter in layers[path].active_adapters:
+            yield f"`{path}`: its adapter is active"
+    wrapped = {path for path, wrapper in wrappers(model) if first.adapter in wrapper.modules_to_save}
+    saved = set(saved_modules(model, trained))
+    yield from (f"`{path}` is trained in full and not planned" for path in sorted(wrapped - saved))
+    yield from (f"`{path}` is to be trained in full and is not" for path in sorted(saved - wrapped))
+
+
+def _carried(site: Site, layer: BaseTunerLayer) -> set[str]:
+    """The adapters that a layer carries. What all layers share holds every one; Uni-LoRA's layers hold nothing else."""
+    shared = METHODS[site.method].shared_parameters
+    own = [container for container in layer.adapter_layer_names if container not in shared] or ["r"]
+    return {key for container in own for key in _held(layer, container)}
+
+
+def _setting_differences(site: Site, layer: BaseTunerLayer, tensors: Mapping[str, nn.Parameter]) -> Iterator[str]:
+    method, name = METHODS[site.method], site.adapter
     for setting in method.settings:
         found = _found(layer, setting.field, name) if setting.name not in method.resized else None
         if found is not None and found != site.settings[setting.name]:
             yield f"{setting.name} is {found}, planned {site.settings[setting.name]}"
-    scale = _held(layer, "scaling").get(name, 1.0)  # methods without a factor keep none
+    scaling = _held(layer, "scaling") or _held(layer, f"{method.prefix}scaling")  # some methods keep none
+    scale = dict(scaling).get(name, 1.0)
     if not isclose(scale, site.scale, rel_tol=1e-12):
         yield f"its scale is {scale}, planned {site.scale}"
     added = sum(tensor.numel() for tensor in tensors.values())

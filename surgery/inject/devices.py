@@ -9,12 +9,17 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
+from surgery.capturing.conversion import converting_fake_modules
+
 
 @contextmanager
 def imitating(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Tensors made here are fake where those of the modules are."""
     fake = next((p for module in modules for p in module.parameters() if isinstance(p, FakeTensor)), None)
-    with nullcontext() if fake is None else fake.fake_mode:
+    if fake is None:
+        yield
+        return
+    with fake.fake_mode, converting_fake_modules():
         yield
 
 
@@ -24,8 +29,3 @@ def on_meta(modules: Iterable[nn.Module]) -> Iterator[None]:
     everywhere = all(parameter.is_meta for module in modules for parameter in module.parameters())
     with torch.device("meta") if everywhere else nullcontext():
         yield
-
-
-def holds_values(module: nn.Module) -> bool:
-    """Whether any parameter of a module is there with its numbers."""
-    return any(not parameter.is_meta and not isinstance(parameter, FakeTensor) for parameter in module.parameters())

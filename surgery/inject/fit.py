@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from peft import PeftMixedModel, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -49,24 +49,28 @@ def misfits(model: nn.Module, plan: Plan) -> Iterator[Diagnostic]:
             "E0506", "the model already carries PEFT adapters", helps=("apply the plan to the base model",)
         )
         return
-    paths: dict[int, list[str]] = {}
-    modules = dict(named_modules(model, repeated=True))
-    for path, module in modules.items():
-        paths.setdefault(id(module), []).append(path)
-    differences = [
-        difference for site in plan.sites if (difference := _site_difference(site, modules.get(site.path), paths))
-    ]
-    differences += [f"`{path}`, to be trained, does not exist" for path in plan.trained if path not in modules]
-    if differences:
-        more = len(differences) - _SHOWN
-        notes = differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
-        yield _misfit(f"{counted(len(differences), 'module')} of the plan cannot be adapted as planned here", notes)
+    yield from other_modules(dict(named_modules(model, repeated=True)), plan.sites, plan.trained)
     total = count_parameters(model)
     if total != plan.totals.total:
         yield _misfit(
             "this model has another number of parameters than the plan's",
             [f"{total:,} here, {plan.totals.total:,} in the plan: a difference of {total - plan.totals.total:+,}"],
         )
+
+
+def other_modules(
+    modules: Mapping[str, nn.Module], sites: Iterable[Site], trained: Iterable[str]
+) -> Iterator[Diagnostic]:
+    """How these modules, by all their paths, differ from those that the sites were planned for (E0506)."""
+    paths: dict[int, list[str]] = {}
+    for path, module in modules.items():
+        paths.setdefault(id(module), []).append(path)
+    differences = [text for site in sites if (text := _site_difference(site, modules.get(site.path), paths))]
+    differences += [f"`{path}`, to be trained, does not exist" for path in trained if path not in modules]
+    if differences:
+        more = len(differences) - _SHOWN
+        notes = differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        yield _misfit(f"{counted(len(differences), 'module')} of the plan cannot be adapted as planned here", notes)
 
 
 def _misfit(message: str, notes: list[str]) -> Diagnostic:

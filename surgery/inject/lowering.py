@@ -17,11 +17,10 @@ from peft.utils.other import get_pattern_key
 from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 from torch import nn
 
-from surgery.diagnostics import Diagnostic
+from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.inject.parameters import inexact, target_parameters
 from surgery.inject.patterns import all_but, anchored, anywhere_wrapped, exactly
 from surgery.inject.trained import saved_modules, selected_by_suffix
-from surgery.inject.tree import named_modules
 from surgery.methods import METHODS
 from surgery.methods.setting import NOWHERE
 from surgery.planning.plan import Plan, Site
@@ -69,11 +68,16 @@ def lower(model: nn.Module, plan: Plan) -> list[Lowered]:
     adapters = []
     for index, name in enumerate(dict.fromkeys(site.adapter for site in plan.sites)):
         sites = tuple(site for site in plan.sites if site.adapter == name)
-        config = _config(sites, mixed, saved if index == 0 else [])
-        if config.target_modules and _is_rewritten(model, config):
-            config.exclude_modules = all_but(config.target_modules)
-        adapters.append(Lowered(name, sites, config))
+        adapters.append(lower_adapter(model, name, sites, mixed, saved if index == 0 else []))
     return adapters
+
+
+def lower_adapter(model: nn.Module, name: str, sites: tuple[Site, ...], mixed: bool, saved: list[str]) -> Lowered:
+    """The PEFT configuration of one adapter; `mixed` for a PeftMixedModel, `saved` are the modules trained in full."""
+    config = _config(sites, mixed, saved)
+    if config.target_modules and _is_rewritten(model, config):
+        config.exclude_modules = all_but(config.target_modules)
+    return Lowered(name, sites, config)
 
 
 def _config(sites: tuple[Site, ...], mixed: bool, saved: list[str]) -> PeftConfig:
@@ -85,12 +89,17 @@ def _config(sites: tuple[Site, ...], mixed: bool, saved: list[str]) -> PeftConfi
             values[setting.field], values[setting.pattern] = _per_site(sites, setting.name, mixed)
         elif setting.pattern:
             values[setting.pattern] = _selected([s.path for s in sites if s.settings[setting.name]], mixed)
-    if "fan_in_fan_out" in {field.name for field in fields(make)}:
+    known = {field.name for field in fields(make)}
+    if saved and "modules_to_save" not in known:
+        raise SurgeryError(_cannot_train(sites[0], saved))
+    if saved:
+        values["modules_to_save"] = saved
+    if "fan_in_fan_out" in known:
         values["fan_in_fan_out"] = any(site.kind == "Conv1D" for site in sites)  # transformers' stores (in, out)
     if parameters := target_parameters(sites):
         values["target_parameters"] = parameters
     modules = [site.path for site in sites if not site.parameter]
-    return make(target_modules=_selected(modules, mixed) if modules else [], modules_to_save=saved or None, **values)
+    return make(target_modules=_selected(modules, mixed) if modules else [], **values)
 
 
 def _selected(paths: list[str], mixed: bool) -> str:
@@ -113,9 +122,12 @@ def _per_site(sites: tuple[Site, ...], name: str, mixed: bool) -> tuple[Any, dic
     return default, {anchored(_selected(own, mixed)): value for value, own in paths.items()}
 
 
-def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnostic]:
-    """What PEFT would read differently from the plan, by its own matching on the live module tree (E0406)."""
-    names = [name for name, _ in named_modules(model) if name]
+def unproven(model: nn.Module, names: Iterable[str], lowered: Iterable[Lowered]) -> Iterator[Diagnostic]:
+    """What PEFT would read differently from the plan, by its own matching on the live module tree (E0406).
+
+    `names` are the paths of all modules of the model without adapters.
+    """
+    names = [name for name in names if name]
     for adapter in lowered:
         try:
             config = _as_injected(model, adapter.config)
@@ -125,12 +137,13 @@ def unproven(model: nn.Module, lowered: Iterable[Lowered]) -> Iterator[Diagnosti
         if parameters := _named(config) - _named(adapter.config):
             yield _refused(adapter, f"it would adapt the parameters {', '.join(sorted(parameters))}")
             continue
-        yield from inexact(model, config, adapter.sites)
+        if _named(config):
+            yield from inexact(model, config, adapter.sites)
         planned = {site.path for site in adapter.sites if not site.parameter}
         matched = {name for name in names if check_target_module_exists(config, name)}
         if matched != planned:
             yield _inexact(f"the adapter `{adapter.name}`", matched - planned, planned - matched)
-        saved = set(config.modules_to_save or ())
+        saved = set(getattr(config, "modules_to_save", None) or ())
         wrapped = selected_by_suffix(model, saved)
         if wrapped != saved:
             yield _inexact("`modules_to_save`", wrapped - saved, saved - wrapped)
@@ -190,6 +203,15 @@ def _wrong_patterns(adapter: Lowered, config: PeftConfig) -> Iterator[Diagnostic
                     place=site.place,
                     helps=(f"give this module the {setting.name} of the other modules of its target",),
                 )
+
+
+def _cannot_train(site: Site, saved: list[str]) -> Diagnostic:
+    return Diagnostic(
+        "E0406",
+        f"PEFT's {METHODS[site.method].title} cannot train other modules in full, such as `{saved[0]}`",
+        place=site.place,
+        helps=("let the spec's first target use another method, or train these modules by a target on them",),
+    )
 
 
 def _unusable_name(name: str) -> Iterator[Diagnostic]:

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from surgery.collector import paused_collector
+from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.inject.tree import named_modules
 
 T = TypeVar("T")
@@ -21,7 +23,8 @@ _NOTHING: dict[Any, Any] = {}
 def atomically(model: nn.Module, change: Callable[[], T], written: Iterable[nn.Module] = ()) -> T:
     """Do `change()`; if anything stops it, Ctrl-C as well, the model is as before when the exception goes on.
 
-    `written` are the modules whose weights `change` gives other values: these are copied beforehand.
+    `written` are the modules whose weights `change` gives other values: these are copied beforehand. An error of
+    PEFT's or PyTorch's becomes a SurgeryError (E0509).
     """
     with paused_collector():
         snapshot = Snapshot(model, written)
@@ -29,9 +32,11 @@ def atomically(model: nn.Module, change: Callable[[], T], written: Iterable[nn.M
     try:
         with paused_collector():
             return change()
-    except BaseException:
+    except BaseException as error:
         with _held_interrupts():
             snapshot.restore()
+        if isinstance(error, Exception) and not isinstance(error, SurgeryError):
+            raise SurgeryError(_failed(error)) from error
         raise
 
 
@@ -51,14 +56,18 @@ class Snapshot:
         tensors: dict[int, torch.Tensor] = {}
         for module in modules:
             tensors |= {id(t): t for t in (*module._parameters.values(), *module._buffers.values()) if t is not None}
-        self._tensors = [(tensor, tensor.requires_grad, tensor.data) for tensor in tensors.values()]
+        self._tensors = [
+            (tensor, tensor.requires_grad, None if isinstance(tensor, FakeTensor) else tensor.data)
+            for tensor in tensors.values()
+        ]
         self._values = [(p.data, p.detach().clone()) for module in written for p in module.parameters()]
 
     def restore(self) -> None:
         for attributes in self._attributes:
             attributes.restore()
         for tensor, requires_grad, data in self._tensors:
-            tensor.data = data
+            if data is not None:
+                tensor.data = data
             tensor.requires_grad_(requires_grad)
         for data, value in self._values:
             data.copy_(value)
@@ -72,8 +81,10 @@ class _Attributes:
     def __init__(self, owner: Any) -> None:
         self._owner = owner
         self._values: dict[str, Any] = owner.__dict__.copy()
-        self._contents = [
-            (value, value.copy() if value else _NOTHING) for value in self._values.values() if isinstance(value, dict)
+        self._contents: list[tuple[Any, Any]] = [
+            (value, value.copy() if value else _NOTHING)
+            for value in self._values.values()
+            if isinstance(value, (dict, list))
         ]
 
     def restore(self) -> None:
@@ -84,12 +95,16 @@ class _Attributes:
             # One that refuses to be changed, as the configuration of diffusers' models, has not been changed.
             if not _same(container, content):
                 container.clear()
-                container.update(content)
+                container.extend(content) if isinstance(container, list) else container.update(content)
 
 
-def _same(left: dict[Any, Any], right: dict[Any, Any]) -> bool:
+def _same(left: Any, right: Any) -> bool:
     """Whether the keys and their order are equal, and the values the same objects."""
-    return list(left) == list(right) and all(left[key] is right[key] for key in right)
+    if len(left) != len(right):
+        return False
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(left[key] is right[key] for key in right)
+    return all(one is other for one, other in zip(left, right, strict=True))
 
 
 @contextmanager
@@ -106,3 +121,16 @@ def _held_interrupts() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
     if came:
         signal.raise_signal(signal.SIGINT)
+
+
+def _failed(error: Exception) -> Diagnostic:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        way_out = "give the process more memory, or adapt the model on meta and load its weights afterwards"
+    else:
+        way_out = "take the module that it names out of its target, or report this with the plan"
+    return Diagnostic(
+        "E0509",
+        f"PEFT could not inject the plan: {type(error).__name__}: {error}",
+        notes=("the model is as it was before",),
+        helps=(way_out,),
+    )

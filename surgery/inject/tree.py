@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 
@@ -25,6 +27,19 @@ def named_modules(model: nn.Module, *, repeated: bool = False) -> Iterator[tuple
             prefix = f"{path}." if path else ""
             inner = [(prefix + name, child) for name, child in module._modules.items() if child is not None]
             waiting.extend(reversed(inner))
+
+
+def original_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules of a model that PEFT has adapted, as they were before: in all their places, under their paths."""
+    waiting = [("", model)]
+    while waiting:
+        path, module = waiting.pop()
+        while isinstance(module, (BaseTunerLayer, AuxiliaryTrainingWrapper)):
+            module = module.base_layer if isinstance(module, BaseTunerLayer) else module.original_module
+        yield path, module
+        prefix = f"{path}." if path else ""
+        inner = [(prefix + name, child) for name, child in module._modules.items() if child is not None]
+        waiting.extend(reversed(inner))
 
 
 def named_parameters(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
