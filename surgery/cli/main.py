@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -68,6 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit code; diagnostics go to standard error."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     args = parser(arguments[0] if arguments else None).parse_args(arguments)
+    # PEFT imports it where it is installed, and it warns of kernels that a CPU cannot run and nobody asked for.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         code: int = args.run(args)
         sys.stdout.flush()
