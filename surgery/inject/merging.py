@@ -83,9 +83,11 @@ def merge(site: Site, layer: BaseTunerLayer) -> dict[str, torch.Tensor] | str:
 def _float_copy(layer: BaseTunerLayer) -> Any:
     """An independent copy of an adapted layer, all in float32 (float64 stays), in evaluation mode."""
     assert isinstance(layer, nn.Module)
-    copy = deepcopy(layer)
+    copy: Any = deepcopy(layer)
     if base_dtype(layer) != torch.float64:
         copy.float()
+        if "dtype" in vars(copy):  # AdaMSS casts to the dtype that it found its layer in
+            copy.dtype = torch.float32
     return copy.eval()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -20,3 +20,15 @@ def standing_in(values: Mapping[nn.Parameter, torch.Tensor]) -> Iterator[None]:
     finally:
         for parameter, data in own.items():
             parameter.data = data
+
+
+@contextmanager
+def moved_at_random(parameters: Iterable[nn.Parameter], by: float) -> Iterator[None]:
+    """While active, each number of the parameters is off by a normal one times `by`, the same ones each time."""
+    generator = torch.Generator().manual_seed(0)
+    values = {
+        parameter: parameter.detach() + by * torch.randn(parameter.shape, generator=generator).to(parameter)
+        for parameter in parameters
+    }
+    with standing_in(values):
+        yield

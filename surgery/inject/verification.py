@@ -65,23 +65,26 @@ class Merging:
     """Whether the adapters merged into the weights compute what they compute beside them.
 
     `layers` compares every merged layer by itself, `outputs` one call of the whole model; both are None where no
-    adapter can be merged. `skipped` maps sites that cannot be to the reason.
+    adapter can be merged. `skipped` maps sites that cannot be to the reason. Fresh adapters were `moved` at random by
+    about this much for it; others, 0, were taken as they are.
     """
 
     merged: int
     layers: Proof | None = None
     outputs: Proof | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
+    moved: float = 0.0
 
     def __str__(self) -> str:
         reasons = [f"{reason} ({counted(n, 'module')})" for reason, n in _counts(self.skipped).items()]
         if self.layers is None or self.outputs is None:
             return f"not possible: {'; '.join(reasons)}"
         rest = f"; not merged: {'; '.join(reasons)}" if reasons else ""
+        how = f" when moved by {self.moved:g}" if self.moved else ""
         return (
-            f"equal: outputs differ by {self.outputs.difference:.2g} (at most {self.outputs.tolerance:g}), "
-            f"layers by {self.layers.difference:.2g} (at most {self.layers.tolerance:g}), "
-            f"relative, {counted(self.merged, 'module')}{rest}"
+            f"{counted(self.merged, 'module')}, equal{how}: outputs to {self.outputs.difference:.2g} of the largest "
+            f"(at most {self.outputs.tolerance:g}), layers to {self.layers.difference:.2g} "
+            f"(at most {self.layers.tolerance:g}){rest}"
         )
 
 

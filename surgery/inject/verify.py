@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +18,8 @@ from surgery.inject.memory import added_memory
 from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
 from surgery.inject.outputs import call, difference, disabled, evaluating
 from surgery.inject.quantised import repacked
-from surgery.inject.state import Adapted, base_model, layer_of, layer_tensors, wrappers
+from surgery.inject.state import Adapted, base_model, layer_of, layer_tensors, trainable_tensors, wrappers
+from surgery.inject.values import moved_at_random
 from surgery.inject.verification import Gradients, Identity, Merging, Proof, Verification
 from surgery.methods import METHODS
 from surgery.methods.setting import as_text
@@ -26,6 +29,8 @@ from surgery.planning.words import counted
 _SHOWN = 5
 # A method that starts as the base model up to rounding may be off by this much of the largest output number.
 _CLOSE = 1e-3
+# How far fresh adapters are moved at random for a moment, to be merged.
+_MOVED = 0.01
 
 
 def verify(model: Adapted, plan: Plan, inputs: Any) -> Verification:
@@ -45,7 +50,11 @@ def verify(model: Adapted, plan: Plan, inputs: Any) -> Verification:
         try:
             identity = _identity(model, plan, inputs)
             gradients = gradients_at(model, plan, inputs)
-            merging = _merging(model, plan, inputs)
+            # Fresh adapters add nothing: that merging them is right would say nothing.
+            fresh = identity.status != "skipped"
+            moved = moved_at_random(trainable_tensors(model, plan), by=_MOVED) if fresh else nullcontext()
+            with moved:
+                merging = replace(_merging(model, plan, inputs), moved=_MOVED if fresh else 0.0)
         except Exception as error:
             raise SurgeryError(_fails(error)) from error
     # A model that two calls of differ is unlike its base model and its merged one for the same reason.

@@ -125,7 +125,17 @@ def test_merged_outputs_are_the_adapted_ones_within_the_stated_tolerance(plan_fo
     assert not merging.skipped
     for proof in (merging.layers, merging.outputs):
         assert 0 < proof.difference < 1e-5 <= proof.tolerance
-    assert "equal: outputs differ by" in str(merging)
+    assert "4 modules, equal: outputs to" in str(merging)
+
+
+def test_fresh_adapters_are_moved_to_be_merged_and_put_back(plan_for):
+    model = pretrained(small_dit())
+    plan = plan_for(model, TARGETS)
+    adapted = apply(model, plan)
+    merging = verify(adapted, plan, dit_inputs()).merging
+    assert merging.layers.difference > 0
+    assert "equal when moved by 0.01" in str(merging)
+    assert not base_model(adapted).transformer_blocks[0].attn.to_q.lora_B["attention"].weight.any()
 
 
 def test_a_module_that_cannot_be_merged_is_skipped_with_its_reason(plan_for):
