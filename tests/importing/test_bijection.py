@@ -238,3 +238,24 @@ def test_a_file_that_says_no_scale_is_not_guessed():
     assert fit(file, plan, shapes_of(paths), scale=1.0).rescaled == dict.fromkeys(paths, 0.5)
     with pytest.raises(SurgeryError, match="nan is no scale"):
         fit(file, plan, shapes_of(paths), scale=float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "fits"),
+    [
+        ((7, 1), (7,), True),
+        ((7, 1, 1, 1), (1, 7, 1, 1), True),
+        ((1, 7), (7,), False),  # one per input, as LyCORIS also has them: another decomposition
+        ((1, 7, 1), (7,), False),
+    ],
+)
+def test_magnitudes_of_another_axis_are_not_taken(stored, wanted, fits):
+    slots = {"base_model.model.net.a.lora_magnitude_vector": wanted} | shapes_of(["net.a"])["default"]
+    tensors = {k.replace("lora_magnitude_vector", "dora_scale"): s for k, s in slots.items()}
+    tensors["base_model.model.net.a.dora_scale"] = stored
+    file = file_of(tensors)
+    if fits:
+        assert fit(file, plan_of(["net.a"]), {"default": slots}, scale="plan").rescaled == {}
+    else:
+        with pytest.raises(SurgeryError, match="1 tensor of another shape"):
+            fit(file, plan_of(["net.a"]), {"default": slots}, scale="plan")
