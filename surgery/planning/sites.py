@@ -15,6 +15,7 @@ from surgery.language.spec import LoadedSpec
 from surgery.methods import METHODS, Method, resolve
 from surgery.methods.geometry import layer_of, weight_shape
 from surgery.methods.parameters import added_to_parameter, parameter_advice, parameter_refusal
+from surgery.methods.quantised import bits_of
 from surgery.planning.claims import Claim
 from surgery.planning.facts import roles_of
 from surgery.planning.parameter_sites import inexact_parameters
@@ -44,7 +45,7 @@ def build_sites(
         own = [site for member in members for site in _sites_of(graph, member, name, found)]
         adapters.append(_adapter(graph, name, members[0], own))
         sites += own
-    found.extend(_not_together(resolved))
+    found.extend(_not_together(graph, resolved))
     found.extend(inexact_parameters(graph, claims, sites))
     order = {path: at for at, path in enumerate(graph)}
     return sorted(sites, key=lambda site: order[site.path]), adapters
@@ -182,7 +183,7 @@ def _adapter(graph: Graph, name: str, first: _Resolved, sites: Sequence[Site]) -
     )
 
 
-def _not_together(resolved: Sequence[_Resolved]) -> Iterator[Diagnostic]:
+def _not_together(graph: Graph, resolved: Sequence[_Resolved]) -> Iterator[Diagnostic]:
     """E0407: methods, or two adapters of one method, that PEFT cannot hold in one model."""
     methods = {member.method.name: member for member in resolved}
     alone = [member for member in methods.values() if not member.method.mixes]
@@ -194,6 +195,12 @@ def _not_together(resolved: Sequence[_Resolved]) -> Iterator[Diagnostic]:
             f"PEFT cannot put {one.method.name} into one model with {others}",
             one,
             f"use one method for all targets; only {together} go together",
+        )
+    if len(methods) > 1 and any(bits_of((module.kind, *module.bases)) for module in graph.modules.values()):
+        yield _separate(
+            f"PEFT does not mix methods ({listed(methods)}) in a model with quantised layers",
+            resolved[-1],
+            "use one method for all targets",
         )
     groups = _adapter_groups(resolved)
     for method in methods.values():

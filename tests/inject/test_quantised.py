@@ -233,6 +233,15 @@ def test_a_model_that_transformers_loads_quantised_goes_the_whole_way(bits, save
     assert not (tmp_path / "merged").exists()
 
 
+def test_several_methods_are_refused_where_peft_does_not_mix_them(tmp_path):
+    (tmp_path / "net.surg").write_text(
+        'surg 1\ntarget a { select path("first") lora { r = 4 } }\ntarget b { select path("second") loha { r = 2 } }\n'
+    )
+    graph = surgery.capture(Net(8), args=(torch.randn(2, INPUTS),))
+    plan = surgery.plan(surgery.load(tmp_path / "net.surg"), graph)
+    assert [d.code for d in plan.diagnostics if d.severity == "error"] == ["E0407"]
+
+
 def roles(graph):
     found = {}
     for path in graph:
