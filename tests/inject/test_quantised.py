@@ -11,6 +11,7 @@ import pytest
 import torch
 from adaptable_layers import described
 from peft import PeftModel
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
@@ -21,6 +22,7 @@ from surgery.graph import Init, Module, Parameter
 from surgery.inject import apply, base_model, save_adapters, verify
 from surgery.inject.state import trainable_tensors
 from surgery.methods import METHODS
+from surgery.training import TrainConfig, train
 
 CASES = Path(__file__).parents[1] / "methods" / "cases"
 BITS = [8, 4]
@@ -231,6 +233,42 @@ def test_a_model_that_transformers_loads_quantised_goes_the_whole_way(bits, save
     with pytest.raises(SurgeryError, match=f"stored in {bits} bits"):
         surgery.export(adapted, plan, tmp_path / "merged", to="merged")
     assert not (tmp_path / "merged").exists()
+
+
+class Words:
+    """Predict the word itself; measured after every step or never."""
+
+    def train_dataset(self):
+        return list(torch.arange(32).reshape(4, 8))
+
+    def loss(self, model, batch):
+        return nn.functional.cross_entropy(model(input_ids=batch).logits.flatten(0, 1), batch.flatten())
+
+
+class MeasuredWords(Words):
+    def evaluate(self, model):
+        return {"loss": self.loss(model, torch.arange(8)[None]).item()}
+
+
+@pytest.mark.heavy
+def test_measuring_between_the_steps_of_a_run_does_not_change_it(saved_llama, tmp_path):
+    """It would, if the call in evaluation mode repacked the 4-bit weights."""
+    (tmp_path / "llama.surg").write_text(SPEC)
+    call = {"input_ids": torch.arange(12).reshape(2, 6)}
+    saved = []
+    for task in (Words(), MeasuredWords()):
+        model = load_llama(saved_llama, 4)
+        plan = surgery.plan(surgery.load(tmp_path / "llama.surg"), surgery.capture(model, kwargs=call))
+        settings = TrainConfig(
+            out=tmp_path / type(task).__name__, steps=3, batch_size=2, evaluate_every=1, tensorboard=False
+        )
+        result = train(model, plan, task, settings)
+        files = sorted(result.adapter.rglob("*.safetensors"))
+        saved.append([(file.name, load_file(file)) for file in files])
+    for (name, plain), (_, measured) in zip(*saved, strict=True):
+        assert plain.keys() == measured.keys(), name
+        assert all(torch.equal(tensor, measured[key]) for key, tensor in plain.items())
+        assert any(tensor.any() for key, tensor in plain.items() if "lora_B" in key)
 
 
 def test_several_methods_are_refused_where_peft_does_not_mix_them(tmp_path):
