@@ -15,10 +15,11 @@ def role_shares(graph: Graph, sites: Sequence[Site], trained: Collection[str]) -
     total: dict[str, dict[int, int]] = {}
     touched: dict[str, dict[int, int]] = {}
     for path, module in graph.modules.items():
+        is_touched = path in whole or path in adapted
         for role in module.roles:
             for parameter in _with_role(module, role):
                 total.setdefault(role, {})[parameter.storage] = parameter.numel
-                if path in whole or path in adapted or f"{path}.{parameter.name}" in adapted:
+                if is_touched or f"{path}.{parameter.name}" in adapted:
                     touched.setdefault(role, {})[parameter.storage] = parameter.numel
     for role in ROLES:
         if role in touched:

@@ -50,8 +50,8 @@ def _taken_besides(graph: Graph, claims: Mapping[str, Claim], adapted: Sequence[
             notes=("it takes a module called `base_layer` for what one of its own wrappers holds",),
             helps=("rename that module of the model",),
         )
-    besides = [f"{path}.{name}" for path, name in parameters if (path, name) in taken - planned]
-    if besides:
+    more = taken - planned
+    if besides := [f"{path}.{name}" for path, name in parameters if (path, name) in more]:
         site = next((s for s in adapted if besides[0].endswith(f".{s.full_path}")), adapted[0])
         yield Diagnostic(
             "E0406",

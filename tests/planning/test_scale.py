@@ -61,3 +61,15 @@ def test_fifty_thousand_modules(spec_of: Callable[..., LoadedSpec]) -> None:
     assert "layers.[2:128].experts.[0:96].{w1,w2}  24,192 sites" in text
     print(f"{planned:.2f} s to plan {len(graph):,} modules, {seconds - planned:.2f} s to compare and render")
     assert planned < 4, "measured at 1.3 s on a 2-core machine"
+
+
+def test_twenty_thousand_parameters(spec_of: Callable[..., LoadedSpec]) -> None:
+    graph = Graph(Header(), {module.path: module for module in large()}, ())
+    graph.__dict__["fingerprint"] = "sha256:0"
+    start = time.process_time()
+    spec = spec_of('target t { select param("**.{w1,w2}.weight") & inside(path("layers.*"))  lora { r = 4 } }')
+    plan = make_plan(spec, graph).plan
+    seconds = time.process_time() - start
+    assert plan.applyable, plan.diagnostics
+    assert len(plan.sites) == 2 * EXPERTS * LAYERS
+    assert seconds < 20, f"{seconds:.1f} s"  # some 2 s; work that grows with the square takes minutes
