@@ -192,7 +192,7 @@ class ParameterTree(ModuleTree):
         return super()._second_place(path.rpartition(".")[0])
 
     def _cannot_choose(self, places: Places) -> str:
-        place = min(places, key=len)
+        place = min(places, key=lambda path: (len(path), path))
         names = [path.rpartition(".")[2] for path in self.chosen(frozenset(self.children(place).values()))]
         if not names:
             return f"`{shown(place)}` is a module, and holds no parameter itself: `**` stands for any depth"
