@@ -61,5 +61,6 @@ def quantised_refusal(method: str, title: str, bits: int | None, needs_floats: b
             f"PEFT's {title} is right on it only in a model that transformers quantised, which its class does not say"
         )
     if needs_floats or method not in _TAKES[bits]:
-        return f"PEFT's {title}, with these settings, computes with the weight, which is stored in {bits} bits"
+        stored = f"from the weight, which is stored in {bits} bits"
+        return f"PEFT's {title}, with these settings, takes numbers, their shape or their dtype {stored}"
     return None

@@ -113,7 +113,7 @@ def test_planned_sizes_are_the_layers_not_those_of_what_it_stores(plan_for):
 def test_a_method_that_computes_with_the_weight_is_refused(name, given, bits):
     method = METHODS[name]
     settings = {setting.name: setting.default for setting in method.settings} | given
-    assert f"computes with the weight, which is stored in {bits} bits" in method.refusal(
+    assert f"from the weight, which is stored in {bits} bits" in method.refusal(
         described(quantised(bits), "layer"), settings
     )
 
