@@ -1,15 +1,20 @@
-"""The share of each role that a plan adapts or trains."""
+"""The share of each role that a plan adapts or trains; the reference's example of parameters."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 from mixture_graph import EXPERTS, HIDDEN, WIDTH, mixture
 
+import surgery
 from surgery.graph import Graph
 from surgery.language import LoadedSpec
 from surgery.planning.planner import Planned, make_plan
 from surgery.planning.view import render_plan
+
+ROOT = Path(__file__).parents[2]
 
 
 def shares(found: Planned) -> dict[str, tuple[int, int]]:
@@ -36,3 +41,14 @@ def test_a_module_that_is_adapted_counts_without_its_bias(toy: Graph, spec_of: C
     )
     found = make_plan(spec_of(text), toy)
     assert shares(found) == {"attention_query": (64, 256), "attention_key": (64, 256), "norm": (32, 32)}
+
+
+def test_the_example_of_the_reference_on_a_real_mixture(spec_of: Callable[..., LoadedSpec]) -> None:
+    reference = (ROOT / "grammar" / "README.md").read_text(encoding="utf-8")
+    section = reference.partition("### Parameters\n")[2].partition("### ")[0]
+    text = section.partition("```surg\nsurg 1\n")[2].partition("```")[0]
+    graph = surgery.read_graph(ROOT / "specs" / "qwen3_moe" / "qwen3_30b_a3b.graph.json")
+    plan = make_plan(spec_of(text), graph).plan
+    assert plan.applyable
+    assert Counter(site.target for site in plan.sites) == {"experts_in": 24, "experts_out": 36}
+    assert len(plan.never[0].covers) == 48
