@@ -74,10 +74,13 @@ def inexact(model: nn.Module, config: PeftConfig, sites: Collection[Site]) -> It
     `config` is the one that PEFT injects by: as it rewrites it for models whose experts transformers has fused.
     """
     adapted = [site for site in sites if site.parameter]
+    targets = getattr(config, "target_parameters", None) or ()
+    if not adapted and not targets:
+        return
     planned = {(site.path, site.parameter) for site in adapted}
     modules = dict(named_modules(model))
-    held = [(path, name) for path, module in modules.items() for name in module._parameters]
-    taken = set(taken_by(getattr(config, "target_parameters", None) or (), held))
+    held = [(path, name) for path, module in modules.items() for name, _ in module.named_parameters(recurse=False)]
+    taken = set(taken_by(targets, held))
     taken -= {(path, name) for path, name in taken if hasattr(modules[path], "base_layer")}  # it would look in there
     for paths, how in ((taken - planned, "would also adapt"), (planned - taken, "would not adapt")):
         if paths:

@@ -145,9 +145,14 @@ def check_tied(graph: Graph, claims: Iterable[Claim], found: Diagnostics) -> Non
 
 
 def _sharing(graph: Graph, path: str) -> Sequence[str]:
-    """The modules that share storage with a module or a parameter."""
+    """What shares storage with a module or a parameter: modules, or other names of it in the same one."""
     holder, parameter = graph.holder(path), graph.parameter(path)
-    return holder.tied if parameter is None or shares_storage(graph, holder, parameter) else ()
+    if parameter is None:
+        return holder.tied
+    if not shares_storage(graph, holder, parameter):
+        return ()
+    again = [p for p in holder.parameters if p.storage == parameter.storage and p is not parameter]
+    return [*holder.tied, *(f"{holder.path}.{p.name}" for p in again)]
 
 
 def _tied(graph: Graph, claim: Claim, paths: Sequence[str]) -> Diagnostic:

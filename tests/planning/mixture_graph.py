@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from surgery.graph import Block, Fact, Graph, Header, Init, Module, Parameter
@@ -67,6 +68,8 @@ def modules(**experts: Any) -> Iterator[Module]:
     yield module("idle", "Bank", own.parameter("keys", WIDTH, WIDTH), calls=0, unreached=idle)
     yield module("packed", "Bank", own.parameter("keys", WIDTH, WIDTH, dtype="uint8"))
     yield module("loaded", "Bank", own.parameter("keys", WIDTH, WIDTH, init=UNKNOWN))
+    keys = own.parameter("keys", WIDTH, WIDTH)
+    yield module("both", "Bank", keys, replace(keys, name="values"))
     yield module("conv", "Conv1d", own.parameter("weight", WIDTH, WIDTH, 3))
     yield module("head", "Linear", words, tied=("embed",))
 

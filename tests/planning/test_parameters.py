@@ -261,6 +261,7 @@ TWO_ADAPTERS = target('param("**.gate_up_proj")', name="a") + target(
     [
         (target('param("head.weight")'), "E0307", "adapts 1 parameter with shared storage"),
         (target('param("twice.keys")'), "E0307", "adapts 1 parameter with shared storage"),
+        (target('param("both.values")'), "E0307", "adapts 1 parameter with shared storage"),
         (target('param("around.keys")'), "E0305", "1 parameter read without calling the module that holds it"),
         (target('param("idle.keys")'), "E0306", "adapts 1 parameter that never runs"),
         (
