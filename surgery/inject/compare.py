@@ -43,7 +43,11 @@ def _reported(differences: list[str]) -> list[Diagnostic]:
             "E0509",
             "the adapted model is not what the plan says",
             notes=tuple(notes),
-            helps=("report this with the plan and the version of peft: the plan should have been refused before",),
+            helps=(
+                "if the model was changed since the plan was applied, apply it to the base model again; one that a"
+                " `surgery.Runtime` has prepared is saved by `runtime.save`, or as it was after `runtime.unprepare()`",
+                "if it was not, report this with the plan and the version of peft",
+            ),
         )
     ]
 
@@ -141,9 +145,12 @@ def _held(layer: BaseTunerLayer, container: str) -> Any:
 
 
 def _found(layer: BaseTunerLayer, field: str, name: str) -> Any:
-    """What a layer keeps for this adapter under the name of a configuration field, or None."""
+    """What a layer keeps for this adapter under the name of a configuration field, or None.
+
+    A parameter is no setting: it starts as the field says and is trained, as DeLoRA's lambda.
+    """
     held = _held(layer, field)
-    if name not in held:
+    if name not in held or isinstance(held[name], nn.Parameter):
         return None
     value = held[name]
     if isinstance(value, nn.Module):

@@ -11,7 +11,9 @@ from typing import Any
 
 from safetensors.torch import save
 
+from surgery.diagnostics import Diagnostics
 from surgery.files import replace_file
+from surgery.inject.compare import compare
 from surgery.inject.replace import replaced_folder
 from surgery.inject.state import Adapted, adapter_state
 from surgery.planning.plan import Plan
@@ -29,8 +31,10 @@ def adapter_folders(plan: Plan, directory: Path | str) -> dict[str, Path]:
 def save_adapters(model: Adapted, plan: Plan, directory: Path | str) -> None:
     """Write every adapter of the plan, and with the first the trained modules, as PEFT directories.
 
-    The directory is replaced in one step by a complete one. Raises SurgeryError (E0514).
+    The directory is replaced in one step by a complete one. Raises SurgeryError: E0509 for a model that is not the
+    plan's, as one that a `surgery.Runtime` has prepared; E0514 where it cannot be written.
     """
+    Diagnostics(compare(model, plan)).raise_errors()
     with replaced_folder(Path(directory)) as temporary:
         write_adapters(model, plan, temporary)
 

@@ -8,6 +8,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 import surgery
+import surgery.inject
 from surgery.diagnostics import SurgeryError
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # a product with rows of zeros may be summed in another order
@@ -316,3 +317,13 @@ def test_a_model_without_adapters_is_refused(adapters, first):
 
 def test_a_model_of_another_plan_is_refused(adapters, first, second):
     assert "rank 4, expected 8" in refused(surgery.Runtime, adapters.adapted(first.plan), second.plan).notes[0]
+
+
+def test_a_prepared_model_is_not_saved_as_if_it_were_the_plans(runtime, first, tmp_path):
+    runtime.prepare(max_rank=16)
+    with pytest.raises(SurgeryError) as raised:
+        surgery.inject.save_adapters(runtime.model, first.plan, tmp_path / "padded")
+    assert [found.code for found in raised.value.diagnostics] == ["E0509"]
+    assert not (tmp_path / "padded").exists()
+    runtime.unprepare()
+    surgery.inject.save_adapters(runtime.model, first.plan, tmp_path / "padded")
