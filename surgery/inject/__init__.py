@@ -1,5 +1,6 @@
 """From a plan to an adapted model, through PEFT: exactly or not at all; saving, loading and verifying it."""
 
+from surgery.inject.adding import add_adapter
 from surgery.inject.apply import apply
 from surgery.inject.directory import save_adapters
 from surgery.inject.loading import Loaded, load_adapter, load_adapters
@@ -11,6 +12,7 @@ __all__ = [
     "Loaded",
     "Verification",
     "adapter_state",
+    "add_adapter",
     "apply",
     "base_model",
     "load_adapter",

@@ -65,7 +65,7 @@ class Recipe:
             for name, maker in makers:
                 attributes[name] = maker(base, path)
             copy = new(cls)
-            copy.__dict__ = attributes
+            object.__setattr__(copy, "__dict__", attributes)  # past nn.Module's, which looks for tensors
             return copy
 
         return make

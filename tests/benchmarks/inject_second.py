@@ -32,7 +32,7 @@ def measure(blocks: str, side: str) -> None:
     from peft import LoraConfig
 
     import surgery
-    from surgery.inject.adding import add_adapter
+    from surgery.inject import add_adapter
 
     warnings.simplefilter("ignore")
     model = inject_models.model(blocks)
