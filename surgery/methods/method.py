@@ -160,7 +160,7 @@ class Method:
         return False
 
     def needs_floats(self, settings: Mapping[str, Any]) -> bool:
-        """Whether it computes with the stored weight, or takes its dtype, so that the weight cannot be a quantised one."""
+        """Whether it computes with the weight as stored, or takes its dtype, which a quantised one does not bear."""
         return self.reads_weights(settings)
 
     def writes_weights(self, settings: Mapping[str, Any]) -> bool:
