@@ -36,6 +36,8 @@ COPIED: Mapping[str, Copying] = {
     ),
 }
 _PLAIN = (nn.Parameter, torch.Tensor, FakeTensor)
+# What every module has, for hooks and the like: PEFT leaves it on the module.
+_HOOKS = vars(nn.Module()).keys() - {"training", "_parameters", "_buffers", "_modules"}
 _CONSTANTS = (type(None), bool, int, float, str, torch.dtype, torch.device, torch.Size)
 
 
@@ -80,8 +82,9 @@ def _traits(module: nn.Module) -> list[Any]:
             traits += [(key, *_tensor_traits(tensor)) for key, tensor in value.items()]
         elif isinstance(value, _CONSTANTS) or (type(value) is tuple and all(isinstance(v, _CONSTANTS) for v in value)):
             traits.append((name, value))
-        elif name == "_modules" or not name.endswith(("_hooks", "_hooks_with_kwargs", "_hooks_always_called", "_set")):
-            traits.append((name, id(module) if value else None))
+        elif name not in _HOOKS:
+            is_empty = isinstance(value, (dict, list, set)) and not value
+            traits.append((name, None if is_empty else id(module)))
     return traits
 
 

@@ -152,7 +152,7 @@ def test_modules_that_differ_in_anything_get_layers_of_their_own(plan_for):
     model[2].double()
     model[3].eval()
     model[4].note = "read by nobody knows whom"
-    model[5].state = object()
+    model[5].state = torch.ones(3)
     model[6].weight = nn.Parameter(model[6].weight.t())
     plan = plan_for(model, {"a": ("lora", {"r": 2}, [str(i) for i in range(8)])})
     groups = prototypes(plan.sites, dict(named_modules(model)))
