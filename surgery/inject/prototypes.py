@@ -34,6 +34,22 @@ COPIED: Mapping[str, Copying] = {
         lambda settings: settings["init"],
         lambda layer, name, config: layer.reset_adapter_parameters(name),
     ),
+    "hra": Copying(
+        lambda settings: settings["init"],
+        lambda layer, name, config: layer.reset_hra_parameters(name),
+    ),
+    "ia3": Copying(
+        lambda settings: settings["init"],
+        lambda layer, name, config: layer.reset_ia3_parameters(name),
+    ),
+    "hira": Copying(
+        lambda settings: settings["init"],
+        lambda layer, name, config: layer.reset_hira_parameters(name, config.init_weights),
+    ),
+    "c3a": Copying(
+        lambda settings: True,
+        lambda layer, name, config: layer.reset_c3a_parameters(name, config.init_weights),
+    ),
 }
 _PLAIN = (nn.Parameter, torch.Tensor, FakeTensor)
 # What every module has, for hooks and the like: PEFT leaves it on the module.

@@ -42,7 +42,11 @@ PLACES = {
     "other": (slice(0, None, 2), slice(1, None, 2)),
     "some": (slice(0, 9), slice(4, 20)),
 }
-SECOND = {"lora": {"r": 8, "alpha": 2, "rslora": True, "dropout": 0.1}, "loha": {"r": 2, "rank_dropout": 0.1}}
+SECOND = {
+    "lora": {"r": 8, "alpha": 2, "rslora": True, "dropout": 0.1},
+    "loha": {"r": 2, "rank_dropout": 0.1},
+    "hra": {"r": 2},
+}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -73,10 +77,10 @@ def test_dora_and_methods_that_are_not_copied_are_added_by_peft(plan_for):
         assert torch.allclose(layer.lora_magnitude_vector["second"].weight, norm, rtol=1e-6)
 
     other = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
-    third = plan_for(other, {"second": ("hra", {"r": 2}, ["0", "1"])})
-    wrapped = apply(other, plan_for(other, {"first": ("hra", {"r": 2}, ["0", "1"])}))
+    third = plan_for(other, {"second": ("fourierft", {"n_frequency": 4}, ["0", "1"])})
+    wrapped = apply(other, plan_for(other, {"first": ("fourierft", {"n_frequency": 4}, ["0", "1"])}))
     add_adapter(wrapped, third.sites, "second")
-    assert [list(base_model(wrapped)[i].hra_u) for i in range(2)] == [["first", "second"]] * 2
+    assert [list(base_model(wrapped)[i].fourierft_spectrum) for i in range(2)] == [["first", "second"]] * 2
 
 
 def test_it_can_be_switched_to_trained_and_saved(plan_for, tmp_path):
