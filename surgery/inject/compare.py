@@ -45,8 +45,8 @@ def _reported(differences: list[str]) -> list[Diagnostic]:
             notes=tuple(notes),
             helps=(
                 (
-                    "if the model was changed since the plan was applied, apply it to the base model again; one that a"
-                    " `surgery.Runtime` has prepared is saved by `runtime.save`, or as it was after `runtime.unprepare()`"
+                    "if the model was changed since the plan was applied, apply it to the base model again; one that"
+                    " a `surgery.Runtime` has prepared is saved by `runtime.save`, or after `runtime.unprepare()`"
                 ),
                 "if it was not, report this with the plan and the version of peft",
             ),

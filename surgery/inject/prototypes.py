@@ -47,7 +47,7 @@ COPIED: Mapping[str, Copying] = {
         lambda layer, name, config: layer.reset_hira_parameters(name, config.init_weights),
     ),
     "c3a": Copying(
-        lambda settings: True,
+        lambda settings: settings["init"] is not True,  # PEFT draws nothing then
         lambda layer, name, config: layer.reset_c3a_parameters(name, config.init_weights),
     ),
 }

@@ -31,10 +31,17 @@ SETTINGS = {
     "hra": [{}, {"apply_GS": True}, {"init": False}],
     "ia3": [{}, {"feedforward": True}],
     "hira": [{}, {"r": 4, "dropout": 0.1}],
-    "c3a": [{"block_size": 4}, {"block_size": 4, "init": "gaussian"}],
+    "c3a": [{"block_size": 4}, {"block_size": 4, "init": "gaussian"}, {"block_size": 4, "init": True}],
     "loha": [{}, {"r": 2, "rank_dropout": 0.1, "module_dropout": 0.2}, {"effective_conv2d": True}, {"init": False}],
 }
-NOT_COPIED = [("lora", {"init": False}), ("lora", {"dora": True}), ("loha", {"init": False}), ("hra", {"init": False})]
+NOT_COPIED = [
+    ("lora", {"init": False}),
+    ("lora", {"dora": True}),
+    ("loha", {"init": False}),
+    ("hra", {"init": False}),
+    ("c3a", {"block_size": 4, "init": True}),
+]
+STILL = [("ia3", given) for given in SETTINGS["ia3"]] + [("c3a", {"block_size": 4, "init": True})]  # nothing is drawn
 CASES = [(name, settings) for name in COPIED for settings in SETTINGS[name]]
 SHOWN = [f"{name}-{'-'.join(map(str, settings)) or 'defaults'}" for name, settings in CASES]
 
@@ -147,7 +154,19 @@ def test_copies_start_with_values_of_the_same_distribution_and_their_own(method,
             twin = adapted[name.replace(".1.", ".2.")] if ".1." in name else None
             drawn += parameter.std() > 0
             assert twin is None or parameter.std() == 0 or not torch.equal(parameter, twin)
-    assert drawn or method == "ia3"  # which starts as ones
+    assert drawn or (method, settings) in STILL
+
+
+@pytest.mark.parametrize(("method", "settings"), CASES, ids=SHOWN)
+def test_no_parameter_keeps_what_was_in_memory(method, settings, plan_for):
+    model, paths = triples(method, settings)
+    plan = plan_for(model, {"a": (method, settings, paths)})
+    torch.use_deterministic_algorithms(True)  # new memory is filled with NaN
+    try:
+        adapted = apply(model, plan)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(parameter.isfinite().all() for parameter in adapted.parameters())
 
 
 def test_modules_that_differ_in_anything_get_layers_of_their_own(plan_for):
