@@ -6,7 +6,7 @@ WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input install --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest
-BENCHMARKS := $(filter-out %/measure.py %/mixture.py,$(wildcard tests/benchmarks/*.py))
+BENCHMARKS := $(filter-out %/measure.py %/mixture.py %/inject_models.py,$(wildcard tests/benchmarks/*.py))
 
 # One thread a test worker; no model hub is ever asked.
 export HF_HUB_OFFLINE := 1

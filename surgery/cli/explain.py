@@ -13,13 +13,13 @@ from surgery.diagnostics import CODES, Diagnostic, SurgeryError
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "explain",
-        help="say why a module is targeted, excluded, protected or untouched; or explain a code",
+        help="say why a module or parameter is targeted, excluded, protected or untouched; or explain a code",
         description="Say what the plan of a spec does to one module, and why; or print the page of a diagnostic code.",
         epilog="examples:\n  surgery explain f5.surg transformer_blocks.0.attn_norm.linear\n  surgery explain E0301",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("spec", metavar="F.surg|CODE")
-    parser.add_argument("module", metavar="MODULE", nargs="?", help="the path of a module")
+    parser.add_argument("module", metavar="MODULE", nargs="?", help="the path of a module or of a parameter")
     add_planning_arguments(parser)
     parser.set_defaults(run=run)
 

@@ -163,7 +163,7 @@ def trainable_tensors(adapted: Adapted, plan: Plan) -> Iterator[nn.Parameter]:
     for site in plan.sites:
         for parameter in site_tensors(model, site).values():
             found[id(parameter)] = parameter
-    for adapter in dict.fromkeys(site.adapter for site in plan.sites):
+    for adapter in dict.fromkeys(s.adapter for s in plan.sites if METHODS[s.method].shared_parameters):
         found |= {id(parameter): parameter for _, parameter in shared_tensors(adapted, adapter)}
     for _, wrapper in wrappers(model):
         found |= {id(parameter): parameter for parameter in wrapper.modules_to_save.parameters()}
