@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from surgery.exporting import export
     from surgery.graph import Graph
     from surgery.graph.file import read_graph
-    from surgery.inject import apply, load_adapter, verify
+    from surgery.inject import apply, load_adapter
     from surgery.language import load
     from surgery.planning import Plan, plan, read_plan
     from surgery.runtime import Runtime
     from surgery.training import TrainConfig, train
+    from surgery.verifying import verify
 
 __version__ = "0.1.0"
 
@@ -46,7 +47,7 @@ _HOMES = {
     "read_graph": "surgery.graph.file",
     "read_plan": "surgery.planning",
     "train": "surgery.training",
-    "verify": "surgery.inject",
+    "verify": "surgery.verifying",
 }
 
 __all__ = [

@@ -25,7 +25,8 @@ LAYERS = (
     ("planning",),
     ("importing",),
     ("capturing", "inject"),
-    ("training", "exporting", "runtime"),
+    ("verifying", "runtime"),
+    ("training", "exporting"),
     ("cli", "demo"),
 )
 

@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
     _progress("building the model")
     from surgery.capturing.build import allow_local_modules, build_model, example_inputs
     from surgery.cli.main import use_colour
-    from surgery.inject import apply, verify
+    from surgery.inject import apply
     from surgery.planning.words import counted
+    from surgery.verifying import verify
 
     allow_local_modules()
     model = build_model(spec, weights=args.weights)

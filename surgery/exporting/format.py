@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from surgery.inject.state import Adapted
-from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan
+from surgery.verifying.verification import Proof
 
 
 @dataclass(frozen=True)

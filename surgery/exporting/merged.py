@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from surgery.diagnostics import Diagnostic, Diagnostics
 from surgery.exporting.format import Format
-from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
 from surgery.inject.state import Adapted, base_model, layer_of, wrappers
-from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import counted
+from surgery.verifying.merging import merge, prove_layer, prove_outputs, worst_of
+from surgery.verifying.verification import Proof
 
 FILE = "model.safetensors"
 

@@ -15,8 +15,8 @@ from surgery.exporting.format import Format
 from surgery.inject.directory import WEIGHTS, adapter_folders, write_adapters
 from surgery.inject.parameters import target_parameters
 from surgery.inject.state import Adapted, adapter_state, base_model
-from surgery.inject.verification import Proof
 from surgery.planning.plan import Plan
+from surgery.verifying.verification import Proof
 
 
 def _write(model: Adapted, plan: Plan, folder: Path, inputs: Any) -> tuple[Proof, ...]:

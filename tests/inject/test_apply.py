@@ -12,8 +12,9 @@ from torch import nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from surgery.diagnostics import SurgeryError
-from surgery.inject import apply, base_model, verify
+from surgery.inject import apply, base_model
 from surgery.inject.state import trainable_tensors
+from surgery.verifying import verify
 
 ATTENTION = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0")
 FEED_FORWARD = ("ff.ff.0.0", "ff.ff.2")

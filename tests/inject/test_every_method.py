@@ -15,10 +15,11 @@ from adaptable_layers import LAYERS, described
 from peft import PeftModel
 from torch import nn
 
-from surgery.inject import apply, base_model, verify
+from surgery.inject import apply, base_model
 from surgery.inject.directory import save_adapters
 from surgery.inject.state import trainable_tensors
 from surgery.methods import METHODS
+from surgery.verifying import verify
 
 CASES_FOLDER = Path(__file__).parents[1] / "methods" / "cases"
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore")]

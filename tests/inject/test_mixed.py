@@ -10,10 +10,11 @@ import torch
 from peft import PeftMixedModel, PeftModel
 from transformers import LlamaConfig, LlamaModel
 
-from surgery.inject import apply, base_model, verify
+from surgery.inject import apply, base_model
 from surgery.inject.directory import save_adapters
 from surgery.inject.state import trainable_tensors, tuner_of
 from surgery.methods import METHODS
+from surgery.verifying import verify
 
 SMALL = {
     "lora": {"r": 4, "alpha": 4},

@@ -19,10 +19,11 @@ import surgery
 from surgery.capturing.quantised import is_repacked, without_repacking
 from surgery.diagnostics import SurgeryError
 from surgery.graph import Init, Module, Parameter
-from surgery.inject import apply, base_model, save_adapters, verify
+from surgery.inject import apply, base_model, save_adapters
 from surgery.inject.state import trainable_tensors
 from surgery.methods import METHODS
 from surgery.training import TrainConfig, train
+from surgery.verifying import verify
 
 CASES = Path(__file__).parents[1] / "methods" / "cases"
 BITS = [8, 4]

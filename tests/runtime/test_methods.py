@@ -184,7 +184,7 @@ def test_a_method_that_cannot_be_prepared_is_swapped_all_the_same(layers, method
 
 def test_adapters_on_parameters_are_not_swapped(layers):
     plan = layers.plan("lora { r = 2 }", 'param("head.weight")')
-    with pytest.raises(SurgeryError, match="an adapter on a parameter, not on a module: head.weight"):
+    with pytest.raises(SurgeryError, match=r"an adapter on a parameter, not on a module: head\.weight"):
         surgery.Runtime(layers.adapted(plan), plan)
 
 

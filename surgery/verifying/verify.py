@@ -13,18 +13,18 @@ from surgery.capturing.stopped import stopped_at
 from surgery.diagnostics import Diagnostic, Diagnostics, SurgeryError
 from surgery.inject.compare import compare
 from surgery.inject.fit import refusals
-from surgery.inject.gradients import gradients_at
-from surgery.inject.memory import added_memory
-from surgery.inject.merging import merge, prove_layer, prove_outputs, worst_of
-from surgery.inject.outputs import call, difference, disabled, evaluating
 from surgery.inject.quantised import repacked
 from surgery.inject.state import Adapted, base_model, layer_of, layer_tensors, trainable_tensors, wrappers
-from surgery.inject.values import moved_at_random
-from surgery.inject.verification import Gradients, Identity, Merging, Proof, Verification
 from surgery.methods import METHODS
 from surgery.methods.setting import as_text
 from surgery.planning.plan import Plan, Site
 from surgery.planning.words import counted
+from surgery.verifying.gradients import gradients_at
+from surgery.verifying.memory import added_memory
+from surgery.verifying.merging import merge, prove_layer, prove_outputs, worst_of
+from surgery.verifying.outputs import call, difference, disabled, evaluating
+from surgery.verifying.values import moved_at_random
+from surgery.verifying.verification import Gradients, Identity, Merging, Proof, Verification
 
 _SHOWN = 5
 # A method that starts as the base model up to rounding may be off by this much of the largest output number.

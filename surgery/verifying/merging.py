@@ -19,13 +19,13 @@ from torch import nn
 from surgery.capturing.convert import modules_of
 from surgery.capturing.quantised import bits_of
 from surgery.graph import Init
-from surgery.inject.outputs import SEED, call, evaluating
 from surgery.inject.parameters import merged_parameter
 from surgery.inject.state import Adapted, base_model, layer_at, layer_of
-from surgery.inject.values import standing_in
-from surgery.inject.verification import Proof
 from surgery.methods import METHODS
 from surgery.planning.plan import Site
+from surgery.verifying.outputs import SEED, call, evaluating
+from surgery.verifying.values import standing_in
+from surgery.verifying.verification import Proof
 
 # By the base weight's dtype: rounding the merged weight once changes an output by about one unit in its last place.
 LAYER_TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}

@@ -10,8 +10,9 @@ from torch import nn
 import surgery
 from surgery.capturing.build import build_model, example_inputs
 from surgery.diagnostics import SurgeryError
-from surgery.inject import apply, base_model, verify
-from surgery.inject.outputs import difference
+from surgery.inject import apply, base_model
+from surgery.verifying import verify
+from surgery.verifying.outputs import difference
 
 
 def small_dit():

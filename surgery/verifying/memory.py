@@ -10,8 +10,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from surgery.inject.state import Adapted, base_model, trainable_tensors, tuner_of
-from surgery.inject.verification import Memory
 from surgery.planning.plan import Plan
+from surgery.verifying.verification import Memory
 
 
 def added_memory(model: Adapted, plan: Plan) -> Memory:

@@ -12,9 +12,9 @@ from peft import get_peft_model_state_dict
 from torch import nn
 
 from surgery.inject import adapter_state, apply, base_model
-from surgery.inject.merging import merge, prove_layer
 from surgery.inject.state import layer_at, trainable_tensors
 from surgery.methods import METHODS
+from surgery.verifying.merging import merge, prove_layer
 
 CASES = Path(__file__).parents[1] / "methods" / "cases"
 pytestmark = [pytest.mark.heavy, pytest.mark.filterwarnings("ignore")]

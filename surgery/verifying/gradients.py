@@ -13,12 +13,12 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
 from surgery.capturing.quantised import bits_of
-from surgery.inject.outputs import SEED, call, tensors_of
 from surgery.inject.state import Adapted, base_model, layer_of, shared_tensors, site_tensors, trainable_tensors
-from surgery.inject.values import standing_in
-from surgery.inject.verification import Gradients
 from surgery.methods import METHODS
 from surgery.planning.plan import Plan
+from surgery.verifying.outputs import SEED, call, tensors_of
+from surgery.verifying.values import standing_in
+from surgery.verifying.verification import Gradients
 
 # How many families of all-zero layers are tried one by one; with more, they are named together.
 _TRIED = 8
