@@ -81,7 +81,8 @@ def inexact(model: nn.Module, config: PeftConfig, sites: Collection[Site]) -> It
     modules = dict(named_modules(model))
     held = [(path, name) for path, module in modules.items() for name, _ in module.named_parameters(recurse=False)]
     taken = set(taken_by(targets, held))
-    taken -= {(path, name) for path, name in taken if hasattr(modules[path], "base_layer")}  # it would look in there
+    # It would look into a child called `base_layer`, and takes a module of this name for a wrapper.
+    taken -= {(p, name) for p, name in taken if hasattr(modules[p], "base_layer") or without_wrappers(p) != p}
     for paths, how in ((taken - planned, "would also adapt"), (planned - taken, "would not adapt")):
         if paths:
             names = sorted(".".join(path) for path in paths)

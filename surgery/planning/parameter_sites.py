@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from surgery.diagnostics import Diagnostic
 from surgery.graph import Graph, is_inside
-from surgery.methods.parameters import taken_by
+from surgery.methods.parameters import taken_by, without_wrappers
 from surgery.planning.claims import Claim
 from surgery.planning.plan import Site
 from surgery.planning.words import counted, some
@@ -40,7 +40,7 @@ def _taken_besides(graph: Graph, claims: Mapping[str, Claim], adapted: Sequence[
     planned = {(site.path, site.parameter) for site in adapted}
     parameters = [(path, p.name) for path, module in graph.modules.items() for p in module.parameters]
     taken = set(taken_by((site.full_path for site in adapted), parameters))
-    lost = {site.path for site in adapted if f"{site.path}.base_layer" in graph}
+    lost = {s.path for s in adapted if f"{s.path}.base_layer" in graph or without_wrappers(s.path) != s.path}
     if missed := [site for site in adapted if (site.path, site.parameter) not in taken or site.path in lost]:
         yield Diagnostic(
             "E0406",
