@@ -15,6 +15,8 @@ Term = tuple[Adapter, float]
 
 def combination_obstacles(table: Table, terms: Sequence[Term], max_rank: int | None) -> Iterator[Obstacle]:
     """Why these adapters have no exact sum in this model."""
+    if not terms:
+        yield Obstacle("there is nothing to sum: give at least one adapter and its weight")
     unlike = tuple(p.site.path for p in table.places.values() if p.site.method != "lora" or not is_ranked(p.site))
     if unlike:
         yield Obstacle("only sums of plain LoRA are LoRA again", unlike)
@@ -37,6 +39,12 @@ def combined(table: Table, terms: Sequence[Term]) -> Adapter:
         present = [(adapter, weight * adapter.sites[path].scale) for adapter, weight in terms if path in adapter.sites]
         tensors |= _concatenated(place, present)
     return Adapter(sites, tensors)
+
+
+def overflows(adapter: Adapter) -> Iterator[Obstacle]:
+    """Where a sum is no finite number."""
+    if keys := tuple(key for key, tensor in adapter.tensors.items() if not tensor.isfinite().all()):
+        yield Obstacle("not finite in the model's type: give smaller weights", keys)
 
 
 def _ranks(terms: Sequence[Term]) -> dict[str, int]:

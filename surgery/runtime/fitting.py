@@ -8,7 +8,7 @@ import torch
 
 from surgery.planning.swapping import Obstacle, is_ranked
 from surgery.runtime.adapter import Adapter
-from surgery.runtime.table import Layout, Table
+from surgery.runtime.table import Layout, Place, Table
 
 
 def misfits(table: Table, adapter: Adapter, *, prepared: bool) -> Iterator[Obstacle]:
@@ -20,8 +20,8 @@ def misfits(table: Table, adapter: Adapter, *, prepared: bool) -> Iterator[Obsta
     if len(adapter.tensors) + len(missing) > len(expected):
         known = set(expected)
         yield Obstacle("not in the model", tuple(key for key in adapter.tensors if key not in known))
-    if too_large := list(_of_places(table, adapter, prepared)):
-        yield from too_large
+    if of_ranks := list(rank_obstacles(table, adapter, prepared=prepared)):
+        yield from of_ranks
     else:
         yield from _of_tensors(table.layout(adapter.sites), adapter.tensors)
 
@@ -30,7 +30,9 @@ def _of_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Iterator
     others: dict[str, list[str]] = {}
     for key, part, shape in zip(layout.keys, layout.parts, layout.shapes, strict=True):
         tensor = tensors.get(key)
-        if tensor is not None and tensor.shape != shape:
+        if key in tensors and not _has_values(tensor):
+            others.setdefault("no dense tensor with values", []).append(key)
+        elif tensor is not None and tensor.shape != shape:
             others.setdefault(f"of shape {list(tensor.shape)}, where {list(shape)} is needed", []).append(key)
         elif tensor is not None and not _is_castable(tensor.dtype, part.dtype):
             others.setdefault(f"of {tensor.dtype}, which is not cast to {part.dtype}", []).append(key)
@@ -46,6 +48,19 @@ def idle(table: Table) -> Iterator[Obstacle]:
     inactive = tuple(p for p, place in table.places.items() if place.site.adapter not in place.layer.active_adapters)
     if inactive:
         yield Obstacle("not PEFT's active adapter: call `set_adapter`", inactive)
+    if accompanied := tuple(path for path, place in table.places.items() if _is_accompanied(place)):
+        yield Obstacle("PEFT's active adapter together with another one: call `set_adapter`", accompanied)
+
+
+def switched_off(table: Table) -> Iterator[Obstacle]:
+    """Where PEFT's own switch is off."""
+    if off := tuple(path for path, place in table.places.items() if place.layer.disable_adapters):
+        yield Obstacle("switched off in PEFT: call `enable()`", off)
+
+
+def _is_accompanied(place: Place) -> bool:
+    active = set(place.layer.active_adapters) - {place.site.adapter}
+    return bool(active) and not active.isdisjoint(place.layer._get_available_adapters())
 
 
 def other_than_held(table: Table, adapter: Adapter, max_rank: int | None) -> Iterator[Obstacle]:
@@ -60,7 +75,12 @@ def _is_castable(found: torch.dtype, live: torch.dtype) -> bool:
     return found == live or (found.is_floating_point and live.is_floating_point)
 
 
-def _of_places(table: Table, adapter: Adapter, prepared: bool) -> Iterator[Obstacle]:
+def _has_values(tensor: object) -> bool:
+    return isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided and not tensor.is_meta
+
+
+def rank_obstacles(table: Table, adapter: Adapter, *, prepared: bool) -> Iterator[Obstacle]:
+    """Where the adapter's rank, or that it leaves a module alone, does not fit the model."""
     others: dict[str, list[str]] = {}
     for path, applied in adapter.sites.items():
         place = table.places[path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from surgery.importing import fit, read_adapter
 from surgery.inject.directory import CONFIG, WEIGHTS, adapter_folders
 from surgery.methods import METHODS
 from surgery.methods.catalogue import CATALOGUE
+from surgery.methods.setting import Setting
 from surgery.planning.plan import Plan, Site
 from surgery.planning.swapping import Obstacle, free_settings, is_ranked, module_of
 from surgery.planning.words import value_text
@@ -112,6 +114,9 @@ def obstacles_of_config(config: Mapping[str, Any], sites: Sequence[Site]) -> Ite
     if config.get("peft_type") != method.peft_type:
         yield Obstacle(f"its configuration is of {config.get('peft_type')}, the plan of {method.peft_type}")
         return
+    if damaged := list(_damaged(config, method.settings)) if is_ranked(first) else []:
+        yield from damaged
+        return
     free = {setting.field for setting in method.settings if setting.name in free_settings(first)}
     wanted = {name: field.default for name, field in CATALOGUE[method.peft_type].fields.items()}
     wanted |= method.fields(first.settings)
@@ -124,6 +129,35 @@ def obstacles_of_config(config: Mapping[str, Any], sites: Sequence[Site]) -> Ite
     begun = {**first.settings, "init": config.get(start, first.settings.get("init"))}
     if method.writes_weights(begun) != method.writes_weights(first.settings):
         yield Obstacle(f"its configuration sets {start} = {value_text(begun['init'])}, which changes the base weights")
+
+
+def _damaged(config: Mapping[str, Any], settings: Sequence[Setting]) -> Iterator[Obstacle]:
+    """Ranks, alphas and patterns of them that cannot be applied."""
+    for setting in settings:
+        if setting.name not in _SWAPPED:
+            continue
+        values = [config.get(setting.field, setting.default)]
+        if setting.pattern and (patterns := config.get(setting.pattern)):
+            try:
+                values += patterns.values()
+                any(re.compile(rf"(.*\.)?({key})$") for key in patterns)  # as `peft.utils.other.get_pattern_key`
+            except (AttributeError, TypeError, re.error) as error:
+                yield Obstacle(f"the {setting.pattern} of its configuration cannot be read: {error}")
+        for value in values:
+            if not _USABLE[setting.name](value):
+                yield Obstacle(f"its configuration has {setting.field} = {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# PEFT's own models fail on other ones, or are scaled by a number that single precision does not have.
+_USABLE: dict[str, Callable[[Any], bool]] = {
+    "r": lambda value: _is_number(value) and isinstance(value, int) and value > 0,
+    "alpha": lambda value: _is_number(value) and abs(value) <= torch.finfo(torch.float32).max,
+    "rslora": lambda value: isinstance(value, bool),
+}
 
 
 def _agree(found: Any, wanted: Any) -> bool:

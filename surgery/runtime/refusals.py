@@ -6,10 +6,12 @@ from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import NoReturn
 
+import torch
 from torch import nn
 
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.planning.swapping import Obstacle, not_swappable
+from surgery.runtime.adapter import Adapter
 
 
 def refuse(message: str, obstacles: Iterable[Obstacle], place: str | None = None) -> None:
@@ -46,6 +48,13 @@ def finite(factor: float) -> float:
     if not isfinite(factor):
         _raise(f"{factor} is no factor", "give a finite number: 1 is as trained, 0 switches the adapter off")
     return float(factor)
+
+
+def check_scales_are_finite(adapter: Adapter, factor: float) -> None:
+    """A scale beyond single precision is infinite where it is a tensor, and makes NaN of an update of 0."""
+    largest = max((abs(applied.scale) for applied in adapter.sites.values()), default=0.0) * abs(factor)
+    if largest > torch.finfo(torch.float32).max:
+        _raise(f"a scale of {largest:g} is beyond single precision", "give a smaller factor")
 
 
 def _raise(message: str, help: str) -> NoReturn:

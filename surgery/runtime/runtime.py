@@ -16,14 +16,15 @@ from torch import nn
 from surgery.planning.plan import Plan
 from surgery.planning.swapping import Obstacle, differences, preparation_obstacles, rank_of
 from surgery.runtime.adapter import Adapter, as_planned
-from surgery.runtime.combining import combination_obstacles, combined
-from surgery.runtime.fitting import idle, misfits, other_than_held
+from surgery.runtime.combining import combination_obstacles, combined, overflows
+from surgery.runtime.fitting import idle, misfits, other_than_held, rank_obstacles, switched_off
 from surgery.runtime.preparing import live_obstacles, resize, scales_to_numbers, scales_to_tensors
 from surgery.runtime.reading import from_tensors, read_source
 from surgery.runtime.refusals import (
     check_is_not_in_use,
     check_name_is_free,
     check_name_is_held,
+    check_scales_are_finite,
     finite,
     refuse,
     refuse_bare,
@@ -129,7 +130,10 @@ class Runtime:
             return Change(self._active, tuple(table.places))
 
     def unprepare(self) -> Change:
-        """Undo `prepare`: tensors of the rank of the adapter in the model, scales as numbers. Compiles again."""
+        """Undo `prepare`: tensors of the rank of the adapter in the model, scales as numbers. Compiles again.
+
+        Adapters of other ranks stay held; to switch to them, prepare the model again.
+        """
         with self._in_turn():
             table = self._current()
             resize(table, self._in_model.adapter, None)
@@ -174,8 +178,11 @@ class Runtime:
         """Put the adapter `name` into the model; the one that is there is kept as it is now."""
         with self._in_turn():
             held = self._named(name)
-            self._current()
+            table = self._current()
             if name != self._active:
+                if self._max_rank is None:  # it may have been loaded when there was more room
+                    misfit = rank_obstacles(table, held.adapter, prepared=False)
+                    refuse(f"`{name}` cannot be swapped in", misfit)
                 self._swap(name, held, held.adapter)
             return self._change(name)
 
@@ -210,8 +217,11 @@ class Runtime:
             table = self._current()
             self._park()
             terms = [(self._named(one).adapter, finite(weight)) for one, weight in weights.items()]
-            refuse(f"`{name}` cannot be made", combination_obstacles(table, terms, self._max_rank))
-            self._held[name] = _Held(combined(table, terms))
+            message = f"`{name}` cannot be made"
+            refuse(message, combination_obstacles(table, terms, self._max_rank))
+            adapter = combined(table, terms)
+            refuse(message, overflows(adapter))
+            self._held[name] = _Held(adapter)
             return self._change(name)
 
     def scale(self, factor: float, name: str | None = None) -> Change:
@@ -225,7 +235,10 @@ class Runtime:
             table = self._current()
             if unscaled := tuple(path for path, place in table.places.items() if place.scaling is None):
                 refuse("the adapter cannot be scaled", [Obstacle("its method has no scale", unscaled)])
-            held.factor = finite(factor)
+            check_scales_are_finite(held.adapter, finite(factor))
+            if name == self._active:
+                self._check_switch()
+            held.factor = float(factor)
             if name == self._active:
                 self._show_scales()
             return Change(name, tuple(held.adapter.sites))
@@ -321,6 +334,7 @@ class Runtime:
 
     def _swap(self, name: str, held: _Held, source: Adapter) -> None:
         """Copy the tensors of `source` into the model for `held`; if that is interrupted, those that are there."""
+        self._check_switch()
         self._park()
         before, former = self._active, self._held.get(name)
         try:
@@ -334,6 +348,11 @@ class Runtime:
             write_tensors(self._table, self._in_model.adapter)
             self._show_adapter()
             raise
+
+    def _check_switch(self) -> None:
+        """E0520 where PEFT's switch is off behind the runtime's back."""
+        if self._enabled or self._max_rank is not None:
+            refuse("the adapter in the model takes no part", switched_off(self._table))
 
     def _park(self) -> None:
         held = self._in_model

@@ -126,6 +126,9 @@ def test_more_modules_than_the_model_has_are_refused(adapters, first):
         (lambda t: t.popitem(), "not in the adapter: "),
         (lambda t: t.update(extra=torch.zeros(1)), "not in the model: extra"),
         (lambda t: t.update({next(iter(t)): torch.zeros(4, 5)}), "of shape [4, 5], where [4, 48] is needed: "),
+        (lambda t: t.update({next(iter(t)): torch.zeros(4, 48, device="meta")}), "no dense tensor with values: "),
+        (lambda t: t.update({next(iter(t)): torch.zeros(4, 48).to_sparse()}), "no dense tensor with values: "),
+        (lambda t: t.update({next(iter(t)): [0.0]}), "no dense tensor with values: "),
         (lambda t: t.update({k: v.int() for k, v in list(t.items())[:1]}), "of torch.int32, which is not cast to"),
     ],
 )
@@ -151,6 +154,30 @@ def test_tensors_that_are_no_bijection(runtime, first, damage, reason):
     ],
 )
 def test_configurations_that_say_something_else(runtime, first, change, reason):
+    config = json.loads((first.folder / CONFIG).read_text())
+    (first.folder / CONFIG).write_text(json.dumps({**config, **change}))
+    code, notes = refusal(runtime, first.folder)
+    assert code == "E0520"
+    assert any(note.startswith(reason) for note in notes), notes
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"r": 0}, "its configuration has r = 0"),
+        ({"r": 4.5}, "its configuration has r = 4.5"),
+        ({"r": None}, "its configuration has r = None"),
+        ({"rank_pattern": {"q_proj": "4"}}, "its configuration has r = '4'"),
+        ({"rank_pattern": ["q_proj"]}, "the rank_pattern of its configuration cannot be read: "),
+        ({"rank_pattern": {"(": 4}}, "the rank_pattern of its configuration cannot be read: "),
+        ({"alpha_pattern": {"q_proj": float("nan")}}, "its configuration has lora_alpha = nan"),
+        ({"lora_alpha": float("inf")}, "its configuration has lora_alpha = inf"),
+        ({"lora_alpha": "8"}, "its configuration has lora_alpha = '8'"),
+        ({"lora_alpha": 10**400}, "its configuration has lora_alpha = 1000"),
+        ({"use_rslora": "no"}, "its configuration has use_rslora = 'no'"),
+    ],
+)
+def test_configurations_that_are_damaged(runtime, first, change, reason):
     config = json.loads((first.folder / CONFIG).read_text())
     (first.folder / CONFIG).write_text(json.dumps({**config, **change}))
     code, notes = refusal(runtime, first.folder)

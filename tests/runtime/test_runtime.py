@@ -204,6 +204,13 @@ def test_sums_are_exact_in_their_weights(runtime, adapters, first, second):
     assert max(delta.abs().max() for delta in deltas.values()) < 1e-6
 
 
+def test_sums_that_are_none(runtime):
+    runtime.prepare(8)
+    assert "nothing to sum" in refused(runtime.combine, "empty", {}).notes[0]
+    assert "smaller weights" in refused(runtime.combine, "huge", {"first": 1e300}).notes[0]
+    assert runtime.names == ("default", "first")
+
+
 def deltas_of(model):
     with torch.no_grad():
         return {
@@ -211,6 +218,19 @@ def deltas_of(model):
             for path, module in model.named_modules()
             if isinstance(module, LoraLayer)
         }
+
+
+def test_undone_there_is_room_for_the_rank_in_the_model_alone(runtime, adapters, first, second):
+    runtime.prepare(8)
+    runtime.load("second", second.folder)
+    for name, reason in (("first", "rank 8, above the model's 4"), ("second", "rank 4, in the model 8")):
+        runtime.switch(name)
+        runtime.unprepare()
+        other = "second" if name == "first" else "first"
+        assert refused(runtime.switch, other).notes[0].startswith(reason)
+        expected = first.expected if name == "first" else second.expected
+        torch.testing.assert_close(adapters.outputs(runtime.model), expected, **CLOSE)
+        runtime.prepare(8)
 
 
 def test_using_an_adapter_for_a_block_holds_the_turn(runtime, adapters, first):
@@ -281,6 +301,25 @@ def test_adapters_that_peft_does_not_call_are_not_swapped(runtime, adapters):
     assert runtime.switch("first").not_loaded == ()
 
 
+def test_an_adapter_that_peft_calls_beside_is_found(runtime):
+    """The model would compute the sum of both, and not its base model when the runtime's adapter is off."""
+    runtime.model.add_adapter("another", runtime.model.peft_config["default"])
+    runtime.model.base_model.set_adapter(["default", "another"])
+    assert "together with another one" in refused(runtime.switch, "first").notes[0]
+    assert "together with another one" in refused(runtime.disable).notes[0]
+
+
+def test_adapters_that_peft_switched_off_are_not_swapped(runtime, adapters, first):
+    with runtime.model.disable_adapter():
+        found = [refused(runtime.switch, "first"), refused(runtime.replace, "default", first.folder)]
+        found.append(refused(runtime.scale, 0.5))
+        assert all(one.notes[0].startswith("switched off in PEFT: call `enable()`") for one in found)
+        assert all(not tensor.any() for key, tensor in runtime.state().items() if "lora_B" in key)
+        runtime.enable()
+        runtime.switch("first")
+        assert torch.equal(adapters.outputs(runtime.model), first.expected)
+
+
 def test_in_inference_mode(adapters, first, second):
     """What is prepared, loaded and swapped there can be used and written to outside of it, and the other way round."""
     model = adapters.adapted(first.plan).eval()
@@ -303,6 +342,15 @@ def test_in_inference_mode(adapters, first, second):
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_factor_is_finite(runtime, factor):
     assert "no factor" in refused(runtime.scale, factor).message
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_scale_that_single_precision_does_not_have(runtime, adapters, first, prepared):
+    if prepared:
+        runtime.prepare(4)
+    runtime.switch("first")
+    assert "beyond single precision" in refused(runtime.scale, 1e300).message
+    torch.testing.assert_close(adapters.outputs(runtime.model), first.expected, **CLOSE)
 
 
 def test_names_are_held_once(runtime, first):
