@@ -57,13 +57,13 @@ def planned_from(args: argparse.Namespace) -> tuple[LoadedSpec, Graph, Planned]:
         return spec, graph, make_plan(spec, graph)
 
 
-def show_diagnostics(planned: Planned) -> None:
-    """Everything the plan has to say, to standard error."""
+def show_diagnostics(planned: Planned, *, but: str = "") -> None:
+    """Everything the plan has to say, to standard error; not what has the code `but`."""
     from surgery.cli.main import use_colour
 
     sys.stdout.flush()
-    if planned.diagnostics:
-        sys.stderr.write(render(planned.diagnostics, colour=use_colour(sys.stderr)))
+    if shown := [diagnostic for diagnostic in planned.diagnostics if diagnostic.code != but]:
+        sys.stderr.write(render(shown, colour=use_colour(sys.stderr)))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -51,24 +51,29 @@ def _hanging(lead: str, text: str) -> str:
 
 def _excerpt(main: Span, spans: list[tuple[Span, str]], gutter: int) -> list[str]:
     lines = [f"{' ' * gutter} |"]
-    shown: int | None = None
+    shown: tuple[int, int] | None = None
     for span, text in sorted(spans, key=lambda item: (item[0].source is not main.source, item[0].start)):
         if span.source is not main.source:
             lines.append(f"{' ' * gutter}::: {span.place}:{span.column}")
             shown = None
-        if span.line != shown:
-            lines.append(f"{span.line:>{gutter}} | {_clipped(span.source.line(span.line))}")
-            shown = span.line
-        mark = "^" if span is main else "-"
         source_line = span.source.line(span.line)
-        start = min(span.column - 1, _WIDEST_LINE)
+        # Of a line that is too long, the part around the place is shown, again for each place.
+        first = max(0, min(span.column - _WIDEST_LINE // 2, len(source_line) - _WIDEST_LINE))
+        if (span.line, first) != shown:
+            lines.append(f"{span.line:>{gutter}} | {_clipped(source_line, first)}")
+            shown = (span.line, first)
+        mark = "^" if span is main else "-"
+        start = span.column - 1
         # A span over several lines is underlined to the end of its first.
-        width = max(1, min(span.end - span.start, len(source_line) - start, _WIDEST_LINE - start))
-        lead = "".join("\t" if char == "\t" else " " for char in source_line[:start])
+        width = max(1, min(span.end - span.start, len(source_line) - start, first + _WIDEST_LINE - start))
+        lead = "".join("\t" if char == "\t" else " " for char in source_line[first:start])
         lines.append(f"{' ' * gutter} | {lead}{mark * width}{' ' + text if text else ''}")
     return lines
 
 
-def _clipped(line: str) -> str:
-    printable = "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in line)
-    return printable if len(printable) <= _WIDEST_LINE else printable[: _WIDEST_LINE - 1] + "…"
+def _clipped(line: str, first: int) -> str:
+    """What a terminal shows of a line from a column on, with `…` where something is left out."""
+    part = line[first : first + _WIDEST_LINE]
+    printable = "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in part)
+    left, right = first > 0, first + _WIDEST_LINE < len(line)
+    return ("…" + printable[1:] if left else printable)[: -1 if right else None] + ("…" if right else "")

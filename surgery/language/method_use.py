@@ -36,8 +36,10 @@ def unknown_method(name: tree.Word) -> Diagnostic:
 
 def ways_out(name: str) -> tuple[str, ...]:
     """What to tell somebody who named a method that there is not."""
-    from surgery.methods import METHODS, NOT_SUPPORTED
+    from surgery.methods import METHODS, NOT_SUPPORTED, OTHER_NAMES
 
+    if other := OTHER_NAMES.get(name.lower()):
+        return (other,)
     if reason := NOT_SUPPORTED.get(name.upper()):
         return (f"PEFT has it, and it is not offered here: {reason}",)
     return did_you_mean(name, METHODS, f"the methods are {listed(METHODS)}; `surgery methods` describes them")

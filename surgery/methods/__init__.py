@@ -29,6 +29,7 @@ from surgery.methods.miss import MISS
 from surgery.methods.not_supported import NOT_SUPPORTED
 from surgery.methods.oft import OFT
 from surgery.methods.osf import OSF
+from surgery.methods.other_names import OTHER_NAMES
 from surgery.methods.peanut import PEANUT
 from surgery.methods.psoft import PSOFT
 from surgery.methods.pvera import PVERA
@@ -85,4 +86,4 @@ METHODS: Mapping[str, Method] = {
     )
 }
 
-__all__ = ["METHODS", "NOT_SUPPORTED", "Geometry", "Method", "Setting", "Value", "geometry", "resolve"]
+__all__ = ["METHODS", "NOT_SUPPORTED", "OTHER_NAMES", "Geometry", "Method", "Setting", "Value", "geometry", "resolve"]

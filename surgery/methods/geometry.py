@@ -53,38 +53,47 @@ class Geometry:
 
 def layer_of(module: Module) -> Layer | None:
     """Which of the layers that PEFT adapts this module is, by its class or a base class."""
-    return _layer_of((module.kind, *module.bases))
+    return _of_class(module.kind, module.bases).layer
+
+
+@dataclass(frozen=True)
+class _Class:
+    """What the classes of a module say: why it is not adapted, which layer it is, the bits of its weight."""
+
+    refusal: str | None
+    layer: Layer | None
+    bits: int | None
 
 
 @lru_cache(maxsize=1024)
-def _layer_of(names: tuple[str, ...]) -> Layer | None:
-    return next((layer for layer in LAYERS if layer in names), None)
+def _of_class(kind: str, bases: tuple[str, ...]) -> _Class:
+    names = (kind, *bases)
+    return _Class(untried(names), next((layer for layer in LAYERS if layer in names), None), bits_of(names))
 
 
 def geometry(module: Module) -> Geometry | str:
     """The sizes of an adaptable layer, or why this module is none."""
-    classes = (module.kind, *module.bases)
-    if reason := untried(classes):
-        return reason
-    layer, weight = layer_of(module), module.weight
-    if layer is None:
+    known, weight = _of_class(module.kind, module.bases), module.weight
+    if known.refusal:
+        return known.refusal
+    if known.layer is None:
         return f"{module.kind} is none of the layers that PEFT adapts ({', '.join(LAYERS)})"
     if weight is None:
         return (
             f"its weight is not a plain parameter of this {module.kind} (computed by a parametrization, or quantised)"
         )
     has_bias = module.parameter("bias") is not None
-    if bits := bits_of(classes):
+    if known.bits:
         if not {"in_features", "out_features"} <= module.numbers.keys():
             return f"its weight is quantised ({weight.dtype}), and its sizes are not known"
         inputs, outputs = module.numbers["in_features"], module.numbers["out_features"]
-        return Geometry(layer, inputs, outputs, has_bias=has_bias, bits=bits)
-    return _geometry(layer, weight.shape, weight.dtype, module.numbers.get("groups", 1), has_bias)
+        return Geometry(known.layer, inputs, outputs, has_bias=has_bias, bits=known.bits)
+    return _geometry(known.layer, weight.shape, weight.dtype, module.numbers.get("groups", 1), has_bias)
 
 
 def weight_shape(module: Module) -> tuple[int, ...]:
     """The shape of a module's weight as it acts: what is stored of a quantised one is packed. () without one."""
-    if bits_of((module.kind, *module.bases)):
+    if _of_class(module.kind, module.bases).bits:
         return module.numbers["out_features"], module.numbers["in_features"]
     return module.weight.shape if module.weight else ()
 

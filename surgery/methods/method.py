@@ -57,6 +57,11 @@ class Method:
         """Whether PEFT takes it beside other methods in one model."""
         return CATALOGUE[self.peft_type].mixes
 
+    @property
+    def has_scale(self) -> bool:
+        """Whether it has a factor on its update: without one, `scale` is 1 for every module."""
+        return type(self).scale is not Method.scale
+
     @cached_property
     def unsupported(self) -> dict[str, str]:
         """The fields of PEFT's configuration that a spec may not set, each with the reason."""

@@ -26,8 +26,8 @@ class Oft(Method):
     starts_at = {"oft_R": 0.0, "oft_embedding_R": 0.0}
     resized = ("r", "block_size")
     settings = (
-        _setting("r", "count", "how many blocks; 0: as many as `block_size` makes"),
         _setting("oft_block_size", "count", "inputs in a block; 0: as many as `r` makes", name="block_size"),
+        _setting("r", "count", "how many blocks; 0: as many as `block_size` makes"),
         _setting("coft", "bool", "keep every block within `eps` of the identity"),
         _setting("eps", "number", "how far from the identity `coft` lets the blocks be"),
         _setting("block_share", "bool", "one block for all"),

@@ -12,6 +12,7 @@ from typing import Any
 from surgery.graph import Graph, Module, Parameter
 from surgery.methods.geometry import is_plain_float, layer_of
 from surgery.methods.method import Method, alpha_advice
+from surgery.methods.setting import as_text
 
 _SETTINGS = ("r", "alpha", "rslora", "init")  # what PEFT's wrapper of a parameter heeds; it refuses the others
 _INITS = (True, False, "gaussian")
@@ -33,15 +34,16 @@ def parameter_refusal(
         return f"it is quantised ({parameter.dtype})"
     if is_parametrised(graph, holder):
         return "its module is parametrised (torch.nn.utils.parametrize), so that it makes a weight and is none"
-    return _settings_refusal(method, settings)
+    return settings_refusal(method, settings)
 
 
-def _settings_refusal(method: Method, settings: Mapping[str, Any]) -> str | None:
+def settings_refusal(method: Method, settings: Mapping[str, Any]) -> str | None:
+    """Why these settings go on no parameter, whichever it is, or None."""
     for setting in method.settings:
         if setting.name not in _SETTINGS and settings[setting.name] != setting.default:
             return f"PEFT's wrapper of a parameter has no `{setting.name}`"
     if settings["init"] not in _INITS:
-        return f"PEFT's wrapper of a parameter cannot start as `init = {settings['init']}`"
+        return f"PEFT's wrapper of a parameter cannot start as `init = {as_text(settings['init'])}`"
     return None
 
 

@@ -38,7 +38,7 @@ def resolve(
             places.setdefault(setting.name, place)
     problems += [_missing(method, s, span) for s in method.settings if s.required and s.name not in places]
     if not problems and (reason := method.conflict(resolved)):
-        problems.append(Diagnostic("E0403", f"these settings of {method.name} do not go together: {reason}", span=span))
+        problems.append(_together(method, reason, span))
     return resolved, problems
 
 
@@ -52,7 +52,7 @@ def _unknown(method: Method, name: str, place: Span) -> Diagnostic:
         "E0402",
         f"{method.name} has no setting `{name}`",
         span=place,
-        helps=(f"{help}{method.name} takes {', '.join(names)}",),
+        helps=(f"{help}{method.name} takes {', '.join(names) or 'no settings'}",),
     )
 
 
@@ -63,6 +63,15 @@ def _missing(method: Method, setting: Setting, place: Span) -> Diagnostic:
         span=place,
         notes=(f"{setting.name}: {setting.doc}",),
         helps=(f"write `{setting.name} = ...` among its settings; there is no default",),
+    )
+
+
+def _together(method: Method, reason: str, place: Span) -> Diagnostic:
+    return Diagnostic(
+        "E0403",
+        f"these settings of {method.name} do not go together: {reason}",
+        span=place,
+        helps=(f"change one of them; `surgery methods {method.name}` says what each does",),
     )
 
 

@@ -9,7 +9,7 @@ from surgery.graph import Fact, Graph, Module, Parameter, is_inside
 from surgery.language.nearest import did_you_mean
 from surgery.planning.facts import roles_of
 from surgery.planning.plan import Plan
-from surgery.planning.words import counted, method_text, quantity, shown
+from surgery.planning.words import counted, method_text, quantity, scale_text, shown
 
 
 def explain(plan: Plan, graph: Graph, path: str) -> str:
@@ -59,7 +59,8 @@ def _fates(plan: Plan, path: str) -> Iterator[str]:
     for site in plan.sites:
         if site.full_path == path:
             yield f"targeted by {site.target} ({site.place}): {method_text(site.method, site.settings)}"
-            yield f"  adds {site.added:,} parameters, scale {site.scale:g}, PEFT adapter {site.adapter}"
+            scale = scale_text(site.method, site.scale, ",")
+            yield f"  adds {site.added:,} parameters,{scale} PEFT adapter {site.adapter}"
     for taken in plan.excluded:
         if taken.path == path:
             because = f", because {taken.because}" if taken.because else ""

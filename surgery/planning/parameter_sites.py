@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from surgery.diagnostics import Diagnostic
+from surgery.diagnostics import Diagnostic, Label
 from surgery.graph import Graph, is_inside
 from surgery.methods.parameters import taken_by, without_wrappers
 from surgery.planning.claims import Claim
@@ -31,6 +31,7 @@ def _several_adapters(claims: Mapping[str, Claim], adapted: Sequence[Site]) -> I
             "E0407",
             f"PEFT puts single parameters into one adapter, and targets `{other.target}` and `{one.target}` need two",
             claims[one.target].span,
+            labels=(Label(claims[other.target].span, "the other one"),),
             helps=(f"give `{one.target}` the settings of `{other.target}`; `r` and `alpha` may differ",),
         )
 

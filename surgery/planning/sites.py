@@ -14,13 +14,13 @@ from surgery.language.nearest import listed
 from surgery.language.spec import LoadedSpec
 from surgery.methods import METHODS, Method, resolve
 from surgery.methods.geometry import layer_of, weight_shape
-from surgery.methods.parameters import added_to_parameter, parameter_advice, parameter_refusal
+from surgery.methods.parameters import added_to_parameter, parameter_advice, parameter_refusal, settings_refusal
 from surgery.methods.quantised import bits_of
 from surgery.planning.claims import Claim
 from surgery.planning.facts import roles_of
 from surgery.planning.parameter_sites import inexact_parameters
 from surgery.planning.plan import Adapter, Site
-from surgery.planning.words import quantity, some
+from surgery.planning.words import quantity, some, value_text
 
 _IS_ROOT = "it is the whole model, and PEFT replaces modules inside of one"
 
@@ -91,7 +91,7 @@ def _sites_of(graph: Graph, resolved: _Resolved, adapter: str, found: Diagnostic
             advised.setdefault(advice, []).append(path)
         sites.append(_site(resolved, module, parameter, adapter))
     for reason, paths in refused.items():
-        found.add(_refusal(graph, claim, method, reason, paths))
+        found.add(_refusal(graph, resolved, reason, paths))
     for (code, text), paths in advised.items():
         found.add(_advice(graph, claim, code, text, paths))
     return sites
@@ -126,22 +126,36 @@ def _site(resolved: _Resolved, module: Module, parameter: Parameter | None, adap
     )
 
 
-def _refusal(graph: Graph, claim: Claim, method: Method, reason: str, paths: Sequence[str]) -> Diagnostic:
+def _refusal(graph: Graph, resolved: _Resolved, reason: str, paths: Sequence[str]) -> Diagnostic:
     kinds = ", ".join(sorted({graph.holder(path).kind for path in paths}))
-    narrow = "narrow the target, for instance with `& kind(Linear)`, or take them out with `except`"
-    if any(path not in graph for path in paths):
-        narrow = "take them out with `except`, or adapt the module that holds them"
-    elif all(layer_of(graph[path]) and not graph[path].weight for path in paths):
-        narrow = "fold what computes the weight into it before (torch's remove_parametrizations, remove_weight_norm)"
-    inside = "select modules inside of it, or let `model` name a module that holds it"
+    claim = resolved.claim
     return Diagnostic(
         "E0404",
-        f"{method.name} cannot adapt {quantity(graph, paths)} of {claim.subject}: {reason}",
+        f"{resolved.method.name} cannot adapt {quantity(graph, paths)} of {claim.subject}: {reason}",
         claim.span,
         label=f"selects {some(paths)}",
         notes=(f"of class {kinds}",),
-        helps=(inside if reason == _IS_ROOT else narrow,),
+        helps=(_way_out(graph, resolved, reason, paths),),
     )
+
+
+def _way_out(graph: Graph, resolved: _Resolved, reason: str, paths: Sequence[str]) -> str:
+    """What helps against a refusal: other modules where the method never adapts such, other settings where it does."""
+    method = resolved.method
+    if reason == _IS_ROOT:
+        return "select modules inside of it, or let `model` name a module that holds it"
+    if any(path not in graph for path in paths):
+        if method.name != "lora":
+            return "adapt them with `lora`, take them out with `except`, or adapt the module that holds them"
+        if reason == settings_refusal(method, resolved.settings):
+            return "leave that setting as it is by default, or adapt the module that holds them"
+        return "take them out with `except`, or adapt the module that holds them"
+    if all(layer_of(graph[path]) and not graph[path].weight for path in paths):
+        return "fold what computes the weight into it before (torch's remove_parametrizations, remove_weight_norm)"
+    if all(layer_of(graph[path]) in method.layers for path in paths):
+        return "change the method or its settings, or take these modules out with `except`"
+    like = "role(norm)" if method.layers == ("norms",) else f"kind({method.layers[0]})"
+    return f"narrow the target, for instance with `& {like}`, or take them out with `except`"
 
 
 def _advice(graph: Graph, claim: Claim, code: str, text: str, paths: Sequence[str]) -> Diagnostic:
@@ -209,8 +223,18 @@ def _not_together(graph: Graph, resolved: Sequence[_Resolved]) -> Iterator[Diagn
             yield _separate(
                 f"one model can carry one {method.method.name} adapter in PEFT, and these targets need {len(names)}",
                 groups[names[1]][0],
-                f"give `{names[1]}` the settings of `{names[0]}`",
+                f"give `{names[1]}` the settings of `{names[0]}`: {_differences(*(groups[n][0] for n in names[:2]))}",
             )
+
+
+def _differences(one: _Resolved, other: _Resolved) -> str:
+    """`dropout` is 0 there and 0.1 here: what keeps two targets from sharing an adapter."""
+    ours, theirs = (resolved.method.per_adapter(resolved.settings) for resolved in (other, one))
+    return ", ".join(
+        f"`{name}` is {value_text(theirs[name])} there and {value_text(value)} here"
+        for name, value in ours.items()
+        if value != theirs[name]
+    )
 
 
 def _separate(message: str, at: _Resolved, help: str) -> Diagnostic:

@@ -10,7 +10,7 @@ from surgery.planning.changes import Changes, Pair
 from surgery.planning.evidence import by_evidence
 from surgery.planning.grouping import group_paths
 from surgery.planning.plan import Adapter, Plan, Protection, Site
-from surgery.planning.words import bytes_text, counted, limit_text, method_text, share_text, value_text
+from surgery.planning.words import bytes_text, counted, limit_text, method_text, scale_text, share_text, value_text
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
@@ -103,14 +103,14 @@ def _site_rows(sites: Sequence[Site]) -> Iterator[list[str]]:
             str(group),
             counted(len(group), "site"),
             what,
-            f"{method_text(first.method, first.settings)} scale {first.scale:g}",
+            method_text(first.method, first.settings) + scale_text(first.method, first.scale),
             f"+{first.added * len(group):,}",
         ]
 
 
 def _shared_row(adapter: Adapter) -> list[str]:
     """What the sites of an adapter use together, counted once."""
-    return ["shared", counted(adapter.sites, "site"), "", adapter.method, f"+{adapter.shared:,}"]
+    return [f"(shared by {counted(adapter.sites, 'site')})", "", "", adapter.method, f"+{adapter.shared:,}"]
 
 
 def _table(rows: Iterable[Sequence[str]], lead: str) -> list[str]:

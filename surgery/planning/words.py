@@ -70,7 +70,14 @@ def value_text(value: Any) -> str:
 
 
 def method_text(method: str, settings: Mapping[str, Any]) -> str:
-    """A method with the settings that say something: rank and the like always, others where not the default."""
-    usual = {s.name: s.default for s in METHODS[method].settings if not s.per_site} if method in METHODS else {}
+    """A method with the settings that say something: its rank or other size always, others where not the default."""
+    known = METHODS[method].settings if method in METHODS else ()
+    sizes = [s.name for s in known[:1] if s.type in ("int", "count")]
+    usual = {s.name: s.default for s in known if not s.per_site and s.name not in sizes}
     said = {name: value for name, value in settings.items() if name not in usual or value != usual[name]}
     return " ".join([method, *(f"{name}={value_text(value)}" for name, value in said.items())])
+
+
+def scale_text(method: str, scale: float, end: str = "") -> str:
+    """` scale 2` and `end`; nothing for a method that has no factor on its update."""
+    return f" scale {scale:g}{end}" if method not in METHODS or METHODS[method].has_scale else ""

@@ -1,7 +1,8 @@
-"""The methods of PEFT that are not offered really are as their reason says."""
+"""The methods of PEFT that are not offered really are as their reason says; what goes by another name is found."""
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 
 import peft
@@ -11,7 +12,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from surgery.methods import NOT_SUPPORTED
+import surgery
+from surgery.language.method_use import ways_out
+from surgery.methods import METHODS, NOT_SUPPORTED, OTHER_NAMES
+from surgery.methods.catalogue import CATALOGUE
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -66,6 +70,21 @@ def test_xlora_really_adapts_nothing_without_adapters_trained_before():
     base.model.register_forward_hook(lambda *_: calls.append(1))
     model(input_ids=torch.tensor([[1, 2]]))
     assert len(calls) == 2
+
+
+def test_every_type_of_peft_that_puts_no_layers_into_a_model_says_so():
+    others = {kind.value.lower() for kind in peft.PeftType if kind.value not in CATALOGUE}
+    assert others == {name for name, reason in OTHER_NAMES.items() if "puts no layers" in reason}
+    assert "puts no layers" in ways_out("PREFIX_TUNING")[0]
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_what_is_to_be_written_for_another_name_can_be_written(name, tmp_path):
+    assert name not in METHODS
+    for method in re.findall(r"write `(\w+ \{.*?\})`", OTHER_NAMES[name]):
+        spec = tmp_path / "f.surg"
+        spec.write_text(f'surg 1\ntarget a {{ select path("**") {method} }}\n')
+        assert not [problem for problem in surgery.load(spec).diagnostics if problem.is_error]
 
 
 def llama():

@@ -40,6 +40,17 @@ def test_equal_values_have_one_form():
     assert [repr(settings[name]) for name in ("r", "alpha", "dropout")] == ["4", "8", "0.0"]
 
 
+def test_settings_that_do_not_go_together_say_what_to_do():
+    _, [problem] = resolved(METHODS["gralora"], r=6, gralora_k=4)
+    assert problem.code == "E0403"
+    assert problem.helps == ("change one of them; `surgery methods gralora` says what each does",)
+
+
+def test_a_method_without_settings_says_so():
+    _, [problem] = resolved(METHODS["ln_tuning"], r=4)
+    assert problem.helps == ("ln_tuning takes no settings",)
+
+
 def test_an_unknown_setting_names_the_nearest():
     _, [problem] = resolved(LORA, droput=0.1)
     assert problem.code == "E0402"

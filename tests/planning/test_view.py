@@ -37,6 +37,20 @@ budget { trainable <= 50%  adapter <= 1 MB }
 """
 
 
+def test_a_line_of_the_plan_says_how_large_an_adapter_is_by_default(plan_of: PlanOf) -> None:
+    """Nothing else says it; and a method without a factor on its update has no scale to show."""
+    text = 'target t { select path("blocks.*.attn.to_q") expect 4 boft {} }'
+    assert "Linear 8x8  boft block_size=4  +" in render_plan(plan_of(text).plan, None)
+    text = 'target t { select path("blocks.*.attn.to_q") expect 4 oft { block_size = 4 } }'
+    assert "Linear 8x8  oft block_size=4  +" in render_plan(plan_of(text).plan, None)
+
+
+def test_what_sites_share_is_no_module(plan_of: PlanOf) -> None:
+    text = 'target t { select path("blocks.*.attn.to_q") expect 4 unilora { theta_d_length = 32 } }'
+    lines = render_plan(plan_of(text).plan, None).splitlines()
+    assert "  + (shared by 4 sites)" in [line.partition("   ")[0] for line in lines]
+
+
 def test_a_plan_with_everything(plan_of: PlanOf, golden: Golden) -> None:
     plan = plan_of(TEXT).plan
     assert plan.applyable
