@@ -143,7 +143,7 @@ def _scales(
     if scale == "plan":
         return Scales({}, "the plan's, as asked")
     if scale != "file":
-        if not isfinite(scale):
+        if not isinstance(scale, (int, float)) or not isfinite(scale):
             raise SurgeryError(unfit(adapter, [f"{scale} is no scale"], ["give alpha / r as a number"]))
         return Scales({site.full_path: float(scale) for site in sites}, "as asked")
     if not sites:

@@ -102,7 +102,7 @@ def _declared(file: Path, metadata: Mapping[str, str]) -> Declared | None:
     if file.name in _NAMED and beside.exists():
         values = _json(read_text(beside, what="settings of the adapter"), str(beside))
         if beside.name == VOXCPM_CONFIG:
-            settings = values.get("lora_config", values)
+            settings = _object(values.get("lora_config", values), str(beside))
             values = {"peft_type": "LORA", "r": settings.get("r"), "lora_alpha": settings.get("alpha")}
         return Declared(beside.name, values) if values else None
     if _DIFFUSERS_CONFIG in metadata:
@@ -114,8 +114,12 @@ def _declared(file: Path, metadata: Mapping[str, str]) -> Declared | None:
 def _json(text: str, place: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
+    return _object(values, place)
+
+
+def _object(values: object, place: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SurgeryError(
             Diagnostic(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isclose, isfinite, sqrt
+from math import isclose, sqrt
 
 from surgery.importing.matching import Matching
 from surgery.importing.settings import Settings
@@ -24,6 +24,7 @@ FOLDED = {
 }
 NO_ALPHA = "no alpha, which the readers of such files take as a scale of 1"
 _LOKR_RANKED = ("lokr_w1_b", "lokr_w2_b")
+_LARGEST = 3.4e38  # of single precision, nearly
 _HALF = 1e-3  # an alpha may be stored in half precision
 # Formats whose readers take a missing alpha as a scale of 1: by what is before the paths, or by the parameters.
 _COMPONENT = re.compile(r"(model\.)?diffusion_model\.|(transformer|unet|text_encoder)(_\d)?\.|text_encoders\..+\.")
@@ -45,7 +46,7 @@ def stated_scales(
     """The scales of the sites by the settings beside the tensors or by alphas; None where nothing says them."""
     ranked = _ranked(sites, matching)
     by_alpha = {s.full_path: _by_alpha(s, alphas[s.path], s.path in ranked) for s in sites if s.path in alphas}
-    problems = [f"the alpha of `{path}` is {value}" for path, value in alphas.items() if not isfinite(value)]
+    problems = [f"the alpha of `{path}` is {value:g}" for path, value in alphas.items() if not abs(value) <= _LARGEST]
     if settings is not None:
         values = {site.full_path: _by_settings(site, settings, site.path in ranked) for site in sites}
         by_config = {path: value for path, value in values.items() if isinstance(value, float)}
@@ -81,8 +82,11 @@ def _by_settings(site: Site, settings: Settings, ranked: bool) -> float | str:
     """The scale of one site by PEFT's settings, or what is wrong with them."""
     values = settings.at(site.full_path)
     r, alpha = values.get("r"), values.get("lora_alpha" if site.method == "lora" else "alpha")
-    if not isinstance(r, int) or not isinstance(alpha, (int, float)) or r < 1:
-        return f"{settings.source} has no rank and alpha for `{site.full_path}`"
+    unusable = f"{settings.source} has no rank and alpha for `{site.full_path}`: r = {r!r}, alpha = {alpha!r}"
+    if not isinstance(r, int) or not isinstance(alpha, (int, float)):
+        return unusable
+    if not 1 <= r <= _LARGEST or not abs(alpha) <= _LARGEST:
+        return unusable
     if ranked and r != site.settings["r"]:
         return f"{settings.source} says r = {r} for `{site.full_path}`, its tensors have rank {site.settings['r']}"
     return float(alpha / (sqrt(r) if values.get("use_rslora") else r))

@@ -14,6 +14,8 @@ from safetensors import safe_open
 
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.importing import Fitted, ForeignAdapter, fit, read_adapter
+from surgery.importing.differences import listed as some_of
+from surgery.importing.differences import unfit
 from surgery.importing.fit import Scale
 from surgery.inject.directory import WEIGHTS, adapter_folders
 from surgery.inject.patterns import MODEL_PREFIX
@@ -72,7 +74,8 @@ def load_adapter(
     write it, or a folder of PEFT directories under the names of the plan's adapters. One file fills all adapters of
     the plan, or the one that `adapter` names; `only`, `scale` and `strict` are those of `surgery.importing.fit`.
     Adapters on meta are filled with real tensors on the CPU. Raises SurgeryError with nothing copied: E0501 for what
-    cannot be read, E0519 with all that differs, E0103 for an `adapter` that the plan does not have.
+    cannot be read, E0519 with all that differs, or for weights that are not finite in the model's type, E0103 for an
+    `adapter` that the plan does not have. Interrupted while it copies, it puts back what was there.
     """
     state = adapter_state(model, plan)
     if adapter is not None:
@@ -88,7 +91,8 @@ def load_adapter(
         copies += sorted(copied)
         found = replace(found, tensors={k: tensor for k, tensor in found.tensors.items() if k not in copied})
         fitted.append(fit(found, plan, _shapes(own), only=only, scale=scale, strict=strict))
-    converted = _copy([values for one in fitted for values in one.read().items()], state)
+    pairs = [pair for one in fitted for pair in _pairs(one, state)]
+    _copy(pairs)
     return Loaded(
         file=Path(path) if len(fitted) > 1 else fitted[0].adapter.file,
         loaded=tuple(slot.key for one in fitted for slot in one.sources),
@@ -96,7 +100,7 @@ def load_adapter(
         prefix=fitted[0].spelled.prefix,
         scale=", ".join(dict.fromkeys(one.scale for one in fitted)),
         rescaled={site: factor for one in fitted for site, factor in one.rescaled.items()},
-        converted=converted,
+        converted=Counter((_name(value), _name(live)) for live, value in pairs if value.dtype != live.dtype),
         copies=tuple(copies),
     )
 
@@ -148,19 +152,45 @@ def _base_tensor(model: Adapted, name: str) -> torch.Tensor | None:
     return found if isinstance(found, torch.Tensor) else None
 
 
-def _copy(values: Iterable[tuple[str, dict[str, torch.Tensor]]], state: State) -> Counter[tuple[str, str]]:
-    """Fill the live tensors by values that have all been read, and count which types were converted."""
-    pairs = [(state[name][key], value) for name, tensors in values for key, value in tensors.items()]
-    converted = Counter((_name(value), _name(live)) for live, value in pairs if value.dtype != live.dtype)
+def _pairs(fitted: Fitted, state: State) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Each live tensor with its values, all read. E0519 for weights that would not be finite in the model."""
+    read = {key: (state[name][key], value) for name, values in fitted.read().items() for key, value in values.items()}
+    if odd := [f"`{key}`" for key, (live, value) in read.items() if not _is_finite(value, live)]:
+        helps = ["has its training diverged? else load it into a model of a wider type, or with a smaller scale"]
+        raise SurgeryError(
+            unfit(fitted.adapter, [some_of("weights with NaN or infinity in the model's type", odd)], helps)
+        )
+    return list(read.values())
+
+
+def _is_finite(value: torch.Tensor, live: torch.Tensor) -> bool:
+    if not value.is_floating_point() or not isinstance(live, torch.nn.Parameter):  # a mask is infinite on purpose
+        return True
+    return bool(value.to(live.dtype).double().isfinite().all())
+
+
+def _copy(pairs: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    """Fill the live tensors, or none of them."""
+    before: list[tuple[torch.Tensor, torch.Tensor]] = []
     with torch.no_grad():
-        for live, value in pairs:
-            if live.is_meta:
-                made = value.to(live.dtype)
-                is_parameter = isinstance(live, torch.nn.Parameter)
-                torch.utils.swap_tensors(live, torch.nn.Parameter(made, live.requires_grad) if is_parameter else made)
-            else:
-                live.copy_(value)
-    return converted
+        try:
+            for live, value in pairs:
+                before.append((live, live.detach().clone()))
+                _fill(live, value)
+        except BaseException:
+            for live, value in before:
+                _fill(live, value)
+            raise
+
+
+def _fill(live: torch.Tensor, value: torch.Tensor) -> None:
+    """Give a tensor these values: in place, or where either is on meta, in the same object."""
+    if live.is_meta == value.is_meta:
+        live.copy_(value)
+    else:
+        made = value.to(live.dtype)
+        is_parameter = isinstance(live, torch.nn.Parameter)
+        torch.utils.swap_tensors(live, torch.nn.Parameter(made, live.requires_grad) if is_parameter else made)
 
 
 def _name(tensor: torch.Tensor) -> str:

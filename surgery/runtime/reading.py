@@ -173,7 +173,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     text = read_text(path, what="adapter's configuration", help=_HELP)
     try:
         config = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SurgeryError(_unreadable(path, str(error))) from None
     if not isinstance(config, dict):
         raise SurgeryError(_unreadable(path, "it is not a JSON object"))

@@ -1,6 +1,7 @@
 """Loading into a model: everything or nothing, scales told apart, and what cannot mean the same refused."""
 
 import json
+import weakref
 
 import peft
 import pytest
@@ -195,6 +196,77 @@ def test_loading_into_a_model_on_meta_fills_it(make, tmp_path):
     assert all(torch.equal(state[key], saved[key]) and state[key].requires_grad for key in saved)
 
 
+def test_loading_that_fails_half_way_leaves_every_tensor_as_it_was(make, tmp_path, monkeypatch):
+    """On meta, where a tensor that somebody refers to weakly cannot be swapped; and interrupted while it copies."""
+    case = make("llama", lora(), LORA)
+    case.source.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        bare = type(case.target.base_model.model)(case.target.base_model.model.config)
+    adapted = apply(bare, case.plan)
+    tensors = list(adapter_state(adapted, case.plan)["default"].values())
+    held = weakref.ref(tensors[4])
+    with pytest.raises(RuntimeError, match="weakref"):
+        surgery.load_adapter(adapted, case.plan, tmp_path)
+    assert held() is tensors[4]
+    assert all(tensor.is_meta and tensor.requires_grad for tensor in tensors)
+
+    before = {key: tensor.clone() for key, tensor in case.target_tensors().items()}
+    copy, calls = torch.Tensor.copy_, []
+
+    def interrupted(self, other):
+        calls.append(self)
+        if len(calls) == 5:
+            copy(self, other)
+            raise KeyboardInterrupt
+        return copy(self, other)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        surgery.load_adapter(case.target, case.plan, tmp_path)
+    assert len(calls) == 10
+    assert all(torch.equal(tensor, before[key]) for key, tensor in case.target_tensors().items())
+
+
+@pytest.mark.parametrize("how", ["NaN in the file", "a scale that overflows", "too large for half precision"])
+def test_weights_that_are_not_finite_are_refused(how, make, tmp_path):
+    case = make("llama", lora(), LORA)
+    tensors = {key: tensor.detach().clone() for key, tensor in case.source_tensors().items()}
+    key = next(key for key in tensors if "lora_B" in key)
+    if how == "NaN in the file":
+        tensors[key][0, 0] = float("nan")
+    elif how == "too large for half precision":
+        tensors[key][0, 0] = 1e6
+        case.target.half()
+    save_file(tensors, tmp_path / "a.safetensors")
+    scale = 1e300 if how == "a scale that overflows" else "plan"
+    assert f"`base_model.model.{key}`" in refused(case, tmp_path / "a.safetensors", scale=scale).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"lora_alpha": float("nan")}, "alpha = nan"),
+        ({"lora_alpha": 10**400}, "alpha = 1000"),
+        ({"lora_alpha": None}, "alpha = None"),
+        ({"r": 0}, "r = 0"),
+        ({"alpha_pattern": {"q_proj": float("inf")}}, "alpha = inf"),
+        ({"alpha_pattern": {"a(": 1, "b)": 2}}, "the alpha_pattern of adapter_config.json cannot be read"),
+    ],
+)
+def test_settings_that_are_no_scale(change, word, make, tmp_path):
+    case = make("llama", lora(), LORA)
+    case.source.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    assert word in refused(case, tmp_path).notes[0]
+
+
+def test_a_scale_that_is_no_number(make, tmp_path):
+    case = make("llama", lora(), LORA)
+    case.source.save_pretrained(tmp_path)
+    assert "own is no scale" in refused(case, tmp_path, scale="own").notes[0]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [
@@ -228,6 +300,13 @@ def test_folders_that_do_not_say_which_file(tmp_path):
 def test_settings_that_are_no_object(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text("[1]")
+    with pytest.raises(SurgeryError, match="no JSON object"):
+        read_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("[" * 100_000)
+    with pytest.raises(SurgeryError, match="no JSON object"):
+        read_adapter(tmp_path)
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "lora_weights.safetensors")
+    (tmp_path / "lora_config.json").write_text('{"lora_config": [8, 16]}')
     with pytest.raises(SurgeryError, match="no JSON object"):
         read_adapter(tmp_path)
 
