@@ -20,7 +20,7 @@ class Adalora(Method):
     """W + alpha / init_r * B @ (E * A), with A (init_r, inputs), B (outputs, init_r) and singular values E (init_r).
 
     PEFT divides by `ranknum`, a parameter of one number that is never trained nor saved. The ranks are dropped by
-    `update_and_allocate` of PEFT's model, which has to be called in every training step.
+    `update_and_allocate` of PEFT's model, which has to be called in every training step, as `surgery train` does.
     """
 
     name = "adalora"

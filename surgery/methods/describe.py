@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from surgery.methods.method import Method
 from surgery.methods.setting import Setting, as_text
 
+_WIDTH = 110
 _STARTS = {"exact": "as the base model, bit for bit", "close": "as the base model, up to rounding", "none": "elsewhere"}
 
 
@@ -22,6 +24,11 @@ def update_of(method: Method) -> str:
     return (inspect.getdoc(type(method)) or "").partition("\n")[0]
 
 
+def remarks_on(method: Method) -> str:
+    """What else there is to know of it: the rest of its class's documentation, on one line."""
+    return " ".join((inspect.getdoc(type(method)) or "").partition("\n")[2].split())
+
+
 def methods_text(methods: Mapping[str, Method]) -> str:
     """One line for each method: its name, what it computes, the layers it adapts."""
     width = max(len(name) for name in methods)
@@ -30,15 +37,17 @@ def methods_text(methods: Mapping[str, Method]) -> str:
 
 
 def method_text(method: Method) -> str:
-    """The page of one method: formula, source, layers, how it starts, and every setting with its default."""
+    """The page of one method: source, formula, remarks, layers, how it starts, every setting with its default."""
     settings = [(setting.name, _default(setting), setting.wanted, _doc(setting)) for setting in method.settings]
-    lines = [f"{method.name}: {method.title}, {method.paper}", "", update_of(method), ""]
+    lines = [f"{method.name}: {method.title}, {method.paper}", "", *textwrap.wrap(update_of(method), _WIDTH)]
+    lines += [*textwrap.wrap(remarks_on(method), _WIDTH), ""]
     lines += [f"{name:<8}{text}" for name, text in _properties(method)]
     if settings:
         lines += ["", "settings"]
         widths = [max(len(row[column]) for row in settings) for column in range(2)]
         for name, default, wanted, doc in settings:
-            lines.append(f"  {name:<{widths[0]}}  {default:<{widths[1]}}  {doc}; {wanted}")
+            lead = f"  {name:<{widths[0]}}  {default:<{widths[1]}}  "
+            lines.append(textwrap.fill(lead + f"{doc}; {wanted}", _WIDTH, subsequent_indent=" " * len(lead)))
     return "\n".join(lines) + "\n"
 
 
@@ -66,6 +75,7 @@ def method_json(method: Method) -> dict[str, Any]:
         "title": method.title,
         "paper": method.paper,
         "update": update_of(method),
+        "remarks": remarks_on(method),
         "peft_type": method.peft_type,
         "layers": list(method.layers),
         "starts": method.start(defaults(method)),
@@ -113,7 +123,8 @@ def _table(methods: Sequence[Method]) -> Iterator[str]:
 
 def _sections(methods: Mapping[str, Method]) -> Iterator[str]:
     for method in methods.values():
-        yield from ("", f"## `{method.name}`", "", f"[{method.title}]({method.paper}): {update_of(method)}", "")
+        yield from ("", f"## `{method.name}`", "", f"[{method.title}]({method.paper}): {update_of(method)}")
+        yield from (["", remarks_on(method), ""] if remarks_on(method) else [""])
         if method.settings:
             yield from ("| setting | default | |", "|---|---|---|")
         for setting in method.settings:

@@ -24,6 +24,15 @@ def test_a_page_names_every_setting_with_its_default(name: str, capsys: pytest.C
         assert f"\n  {setting.name} " in text
 
 
+def test_a_page_says_what_else_there_is_to_know_in_lines_that_a_terminal_holds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["methods", "lily"]) == 0
+    assert "what a sample comes out as depends on those beside it" in " ".join(capsys.readouterr().out.split())
+    assert main(["methods", "lora"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 110
+
+
 def test_json_is_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "lora", "--format", "json"]) == 0
     [lora] = json.loads(capsys.readouterr().out)
