@@ -19,7 +19,7 @@ from surgery.collector import paused_collector
 from surgery.diagnostics import Diagnostic, Diagnostics
 from surgery.inject.compare import added_differences
 from surgery.inject.devices import imitating, on_meta
-from surgery.inject.fit import other_modules
+from surgery.inject.fit import offloaded, other_modules
 from surgery.inject.lowering import Lowered, lower_adapter, unproven
 from surgery.inject.prototypes import COPIED, Prototype, prototypes
 from surgery.inject.quirks import handled_warnings, inherit_training, renew_magnitudes
@@ -58,6 +58,7 @@ def _checked(model: Adapted, sites: tuple[Site, ...], name: str, trained: Sequen
     base = base_model(model)
     modules = dict(original_modules(base))
     found.extend(other_modules(modules, sites, trained))
+    found.extend(offloaded(base, [*(site.path for site in sites), *trained]))
     found.extend(_taken(base, sites))
     found.raise_errors()
     mixed = isinstance(model, PeftMixedModel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from peft import PeftMixedModel, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
@@ -50,6 +51,7 @@ def misfits(model: nn.Module, plan: Plan) -> Iterator[Diagnostic]:
         )
         return
     yield from other_modules(dict(named_modules(model, repeated=True)), plan.sites, plan.trained)
+    yield from offloaded(model, [*(site.path for site in plan.sites), *plan.trained])
     total = count_parameters(model)
     if total != plan.totals.total:
         yield _misfit(
@@ -71,6 +73,28 @@ def other_modules(
         more = len(differences) - _SHOWN
         notes = differences[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
         yield _misfit(f"{counted(len(differences), 'module')} of the plan cannot be adapted as planned here", notes)
+
+
+def offloaded(model: nn.Module, paths: Iterable[str]) -> Iterator[Diagnostic]:
+    """Modules at these paths whose weights accelerate brings in only while they run (E0506).
+
+    Their adapters would stay on meta like the weights: without values, for an output of whatever lies in memory.
+    """
+    if not any(_is_offloading(vars(module).get("_hf_hook")) for _, module in named_modules(model)):
+        return
+    modules = dict(named_modules(model, repeated=True))
+    away = [path for path in paths if path in modules and any(p.is_meta for p in modules[path].parameters())]
+    if away:
+        yield Diagnostic(
+            "E0506",
+            f"accelerate keeps the weights of {counted(len(away), 'module')} elsewhere, beginning with `{away[0]}`",
+            notes=("adapters made now would be on meta and have no values",),
+            helps=("apply the plan to the model as it was loaded, and dispatch or offload the adapted model",),
+        )
+
+
+def _is_offloading(hook: Any) -> bool:
+    return any(getattr(one, "offload", False) is True for one in getattr(hook, "hooks", (hook,)))
 
 
 def _misfit(message: str, notes: list[str]) -> Diagnostic:

@@ -20,7 +20,7 @@ from torch import nn
 from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.inject.parameters import inexact, target_parameters
 from surgery.inject.patterns import all_but, anchored, anywhere_wrapped, exactly
-from surgery.inject.trained import saved_modules, selected_by_suffix
+from surgery.inject.trained import saved_modules, selected_by_suffix, unwrappable
 from surgery.methods import METHODS
 from surgery.methods.setting import NOWHERE
 from surgery.planning.plan import Plan, Site
@@ -147,6 +147,8 @@ def unproven(model: nn.Module, names: Iterable[str], lowered: Iterable[Lowered])
         wrapped = selected_by_suffix(model, saved)
         if wrapped != saved:
             yield _inexact("`modules_to_save`", wrapped - saved, saved - wrapped)
+        if containers := unwrappable(model, sorted(saved)):
+            yield _not_wrapped(model, containers)
         yield from _wrong_patterns(adapter, config)
         yield from _unusable_name(adapter.name)
 
@@ -211,6 +213,15 @@ def _cannot_train(site: Site, saved: list[str]) -> Diagnostic:
         f"PEFT's {METHODS[site.method].title} cannot train other modules in full, such as `{saved[0]}`",
         place=site.place,
         helps=("let the spec's first target use another method, or train these modules by a target on them",),
+    )
+
+
+def _not_wrapped(model: nn.Module, paths: list[str]) -> Diagnostic:
+    listed = ", ".join(f"`{path}` ({type(model.get_submodule(path)).__name__})" for path in paths)
+    return Diagnostic(
+        "E0406",
+        f"PEFT trains modules that are called, not containers of parameters: {listed}",
+        helps=("take them out of `train`, or let a module of the model hold these parameters itself",),
     )
 
 

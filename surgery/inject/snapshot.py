@@ -24,13 +24,13 @@ def atomically(model: nn.Module, change: Callable[[], T], written: Iterable[nn.M
     """Do `change()`; if anything stops it, Ctrl-C as well, the model is as before when the exception goes on.
 
     `written` are the modules whose weights `change` gives other values: these are copied beforehand. An error of
-    PEFT's or PyTorch's becomes a SurgeryError (E0509).
+    PEFT's or PyTorch's becomes a SurgeryError (E0509). In inference mode too, new tensors are plain ones.
     """
     with paused_collector():
         snapshot = Snapshot(model, written)
     # Nothing may come between the end of the change and the return: an interrupt there would leave a changed model.
     try:
-        with paused_collector():
+        with paused_collector(), torch.inference_mode(False):
             return change()
     except BaseException as error:
         with _held_interrupts():
@@ -65,12 +65,13 @@ class Snapshot:
     def restore(self) -> None:
         for attributes in self._attributes:
             attributes.restore()
-        for tensor, requires_grad, data in self._tensors:
-            if data is not None:
-                tensor.data = data
-            tensor.requires_grad_(requires_grad)
-        for data, value in self._values:
-            data.copy_(value)
+        with torch.inference_mode():  # tensors made in it cannot be changed outside of it; others can in both
+            for tensor, requires_grad, data in self._tensors:
+                if data is not None:
+                    tensor.data = data
+                tensor.requires_grad_(requires_grad)
+            for data, value in self._values:
+                data.copy_(value)
 
 
 class _Attributes:

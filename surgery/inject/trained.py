@@ -9,6 +9,8 @@ from torch import nn
 
 from surgery.inject.tree import named_modules
 
+_CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
+
 
 def saved_modules(model: nn.Module, trained: Iterable[str]) -> list[str]:
     """The outermost modules at or below `trained` that hold tensors of their own.
@@ -37,6 +39,11 @@ def _holders(module: nn.Module, path: str) -> Iterator[str]:
         return
     for name, child in module.named_children():
         yield from _holders(child, f"{path}.{name}" if path else name)
+
+
+def unwrappable(model: nn.Module, paths: Iterable[str]) -> list[str]:
+    """Those of these modules that PEFT refuses to wrap: containers that hold parameters and are never called."""
+    return [path for path in paths if isinstance(model.get_submodule(path), _CONTAINERS)]
 
 
 def selected_by_suffix(model: nn.Module, names: Iterable[str]) -> set[str]:

@@ -6,13 +6,14 @@ import warnings
 import peft
 import pytest
 import torch
+from accelerate import dispatch_model
 from f5_tts.model import DiT
-from model_structure import traces
+from model_structure import first_difference, structure, traces
 from torch import nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from surgery.diagnostics import SurgeryError
-from surgery.inject import apply, base_model
+from surgery.inject import add_adapter, apply, base_model
 from surgery.inject.state import trainable_tensors
 from surgery.verifying import verify
 
@@ -363,3 +364,55 @@ def test_parameters_in_one_buffer_are_counted_one_by_one(plan_for):
     buffer = torch.cat([p.detach().flatten() for p in model[1].parameters()])
     model[1].weight.data, model[1].bias.data = buffer[:16].view(4, 4), buffer[16:]
     apply(model, plan)
+
+
+@pytest.mark.parametrize("container", [nn.ParameterList([torch.ones(4)]), nn.ParameterDict({"u": torch.ones(4)})])
+def test_containers_that_peft_cannot_train_are_refused_before_anything_changes(container, plan_for):
+    model = nn.ModuleDict({"linear": nn.Linear(4, 4), "gains": container})
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["linear"])}, trained=["gains"])
+    before = traces(model)
+    with pytest.raises(SurgeryError, match=rf"E0406.*`gains` \({type(container).__name__}\)"):
+        apply(model, plan)
+    assert traces(model) == before
+
+
+def offload(model, *paths, directory):
+    places = {path: "disk" if path in paths else "cpu" for path, _ in model.named_children()}
+    return dispatch_model(model, places, main_device="cpu", offload_dir=directory, force_hooks=True)
+
+
+def test_a_module_whose_weights_are_offloaded_is_refused(plan_for, tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4))
+    x, plans = torch.randn(2, 4), [plan_for(model, {"a": ("lora", {"r": 2}, [path])}) for path in "01"]
+    trains = plan_for(model, {"a": ("lora", {"r": 2}, ["0"])}, trained=["2"])
+    expected = model(x)
+    offload(model, "1", "2", directory=tmp_path)
+    before = structure(model)
+    for plan, path in ((plans[1], "1"), (trains, "2")):
+        with pytest.raises(SurgeryError, match=f"E0506.*elsewhere, beginning with `{path}`"):
+            apply(model, plan)
+        assert first_difference(structure(model), before) is None
+    adapted = apply(model, plans[0])  # of the others, nothing is needed
+    assert torch.equal(adapted(x), expected)
+    with pytest.raises(SurgeryError, match=r"E0506.*elsewhere, beginning with `1`"):
+        add_adapter(adapted, plans[1].sites, "b")
+
+
+def test_an_adapted_model_can_be_offloaded(plan_for, tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    adapted = apply(model, plan_for(model, {"a": ("lora", {"r": 2}, ["0", "1"])}))
+    for parameter in adapted.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(2, 4)
+    expected = model(x)
+    offload(model, "1", directory=tmp_path)
+    assert torch.equal(adapted(x), expected)
+
+
+def test_what_is_applied_in_inference_mode_can_be_trained(plan_for):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Conv1d(1, 1, 1), nn.LayerNorm(4))
+    plan = plan_for(model, {"a": ("lora", {"r": 2}, ["0", "1"])}, trained=["2"])
+    with torch.inference_mode():
+        adapted = apply(model, plan)
+    adapted(torch.randn(2, 1, 4)).sum().backward()
+    assert all((p.grad is not None) == p.requires_grad for p in adapted.parameters())

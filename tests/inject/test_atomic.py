@@ -251,3 +251,20 @@ def test_a_failure_in_another_thread_is_undone_as_well(plan_for):
     thread.join()
     assert caught
     assert traces(model) == before
+
+
+@pytest.mark.parametrize("case", ["lora", "pissa"])
+def test_a_model_made_in_inference_mode_is_as_before_too(case, plan_for):
+    with torch.inference_mode():
+        model = llama()
+    plan = planned(plan_for, model, case)
+    wrong = plan.model_copy(update={"totals": plan.totals.model_copy(update={"added": 7})})
+    names = [name for name, _ in model.named_modules()]
+    before = {name: (id(p), p.requires_grad, p.detach().clone()) for name, p in model.named_parameters()}
+    with pytest.raises(SurgeryError, match="its totals say 7"):
+        apply(model, wrong)
+    assert [name for name, _ in model.named_modules()] == names
+    for name, parameter in model.named_parameters():
+        identity, requires_grad, value = before[name]
+        assert (id(parameter), parameter.requires_grad) == (identity, requires_grad)
+        assert torch.equal(parameter, value)
