@@ -95,6 +95,11 @@ class Adalora(Method):
             return f"PEFT's AdaLoRA makes the update of a convolution without groups, and it has {sizes.groups}"
         return None
 
+    @property
+    def has_scale(self) -> bool:
+        """PEFT's factor is divided by the rank besides, so that it says little by itself."""
+        return False
+
     def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
         """PEFT's factor, which is divided by the rank besides."""
         return float(settings["alpha"])

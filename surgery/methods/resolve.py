@@ -95,9 +95,14 @@ def _wrong(method: Method, setting: Setting, name: str, value: object, place: Sp
         f"`{name}` of {method.name} must be {setting.wanted}, not {as_text(value)}",
         span=place,
         notes=(f"{setting.name}: {setting.doc}",),
-        helps=(
-            f"write {setting.wanted}"
-            if setting.required
-            else f"for instance `{setting.name} = {as_text(setting.default)}`, the default",
-        ),
+        helps=(_instead(setting, value),),
     )
+
+
+def _instead(setting: Setting, value: object) -> str:
+    words = [choice for choice in setting.choices if isinstance(choice, str)]
+    if isinstance(value, str) and (close := get_close_matches(value.lower(), words, n=1)):
+        return f"did you mean `{setting.name} = {as_text(close[0])}`?"
+    if setting.required:
+        return f"write {setting.wanted}"
+    return f"for instance `{setting.name} = {as_text(setting.default)}`, the default"

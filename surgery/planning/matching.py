@@ -80,7 +80,7 @@ class ModuleTree:
     def complaints(self, glob: Glob, matched: frozenset[str]) -> Iterator[Diagnostic]:
         """E0201 if the glob `matched` nothing, else E0202 for each of its alternatives that matches nothing."""
         if not matched:
-            helps = self._second_place(glob.text) or self._suggestion(glob.segments)
+            helps = self._second_place(glob.text) or self._of_the_other_kind(glob) or self._suggestion(glob.segments)
             message = f'no {self.noun} matches "{glob.text}"'
             yield Diagnostic("E0201", message, glob.span, label="matches nothing", helps=helps)
         else:
@@ -108,6 +108,15 @@ class ModuleTree:
             case Alternatives():
                 return frozenset[str]().union(*(self._walk(places, option) for option in segment.options))
         raise AssertionError(f"no rule walks {type(segment).__name__}")
+
+    def _of_the_other_kind(self, glob: Glob) -> tuple[str, ...]:
+        """What to say of a glob that fits no module but parameters."""
+        parameters = ParameterTree(self.graph)
+        if not (found := parameters.match(glob)):
+            return ()
+        first = min(found)
+        holder = self.graph.holder(first).path
+        return (f"`{first}` is a parameter of `{shown(holder)}`: select that module, or write `param(...)`",)
 
     def _second_place(self, path: str) -> tuple[str, ...]:
         """What to say of a path at which a module stands that has another one already."""
@@ -187,6 +196,9 @@ class ParameterTree(ModuleTree):
     def chosen(self, places: Places) -> Places:
         """The parameters among these places."""
         return frozenset(path for path in places if path in self._parameters)
+
+    def _of_the_other_kind(self, glob: Glob) -> tuple[str, ...]:
+        return ()
 
     def _second_place(self, path: str) -> tuple[str, ...]:
         return super()._second_place(path.rpartition(".")[0])

@@ -154,6 +154,9 @@ def _way_out(graph: Graph, resolved: _Resolved, reason: str, paths: Sequence[str
         return "fold what computes the weight into it before (torch's remove_parametrizations, remove_weight_norm)"
     if all(layer_of(graph[path]) in method.layers for path in paths):
         return "change the method or its settings, or take these modules out with `except`"
+    own = [f"{path}.{p.name}" for path in paths for p in graph[path].parameters if len(p.shape) in (2, 3)]
+    if method.name == "lora" and own:
+        return f'adapt its parameters as such, as in `param("{own[0]}")`, or take these modules out with `except`'
     like = "role(norm)" if method.layers == ("norms",) else f"kind({method.layers[0]})"
     return f"narrow the target, for instance with `& {like}`, or take them out with `except`"
 

@@ -51,6 +51,13 @@ def test_a_method_without_settings_says_so():
     assert problem.helps == ("ln_tuning takes no settings",)
 
 
+def test_a_misspelt_choice_names_the_nearest():
+    _, [problem] = resolved(LORA, init="gaussain")
+    assert problem.helps == ('did you mean `init = "gaussian"`?',)
+    _, [problem] = resolved(METHODS["glora"], config_A_B="LoRA")
+    assert problem.helps == ('did you mean `config_A_B = "lora"`?',)
+
+
 def test_an_unknown_setting_names_the_nearest():
     _, [problem] = resolved(LORA, droput=0.1)
     assert problem.code == "E0402"

@@ -134,6 +134,29 @@ def test_a_glob_that_matches_nothing(planned: PlanOf, glob: str, code: str, help
     assert help in found
 
 
+def test_a_path_of_parameters_leads_to_them(planned: PlanOf) -> None:
+    [found] = the(planned(target('path("**.experts.down_proj")')), "E0201").helps
+    assert found == (
+        "`layers.0.mlp.experts.down_proj` is a parameter of `layers.0.mlp.experts`: "
+        "select that module, or write `param(...)`"
+    )
+
+
+def test_a_module_that_computes_with_weights_of_its_own_leads_to_them(planned: PlanOf) -> None:
+    """A role selects the module of fused experts, which no method adapts as a whole."""
+    [found] = the(planned(target("role(feedforward_in)")), "E0404").helps
+    assert 'adapt its parameters as such, as in `param("layers.0.mlp.experts.gate_up_proj")`' in found
+
+
+@pytest.mark.parametrize(
+    ("method", "help"),
+    [("loha { r = 2 }", "adapt them with `lora`"), ("lora { r = 2  dropout = 0.1 }", "leave that setting as it is")],
+)
+def test_what_to_do_for_a_parameter_that_is_refused(planned: PlanOf, method: str, help: str) -> None:
+    [found] = the(planned(target('param("**.experts.*")', method=method)), "E0404").helps
+    assert help in found
+
+
 def test_sites(planned: PlanOf) -> None:
     plan = planned(target('param("**.experts.*")', "expect 6", "lora { r = 3  alpha = 6 }")).plan
     assert plan.applyable
