@@ -139,14 +139,19 @@ def _random_input(layer: Any) -> torch.Tensor:
 
 
 def relative(actual: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
-    """The largest absolute difference over the largest absolute value expected; infinite for NaN or other shapes."""
+    """The largest absolute difference over the largest finite value expected; infinite for NaN or other shapes.
+
+    Equal infinities do not differ.
+    """
     worst = 0.0
     for a, b in zip(actual, expected, strict=True):
         if a.shape != b.shape:
             return float("inf")
         if not b.numel():
             continue
-        gap, size = (a.double() - b.double()).abs().max().item(), b.double().abs().max().item()
+        a, b = a.double(), b.double()
+        gap = torch.where(a == b, 0.0, (a - b).abs()).max().item()
+        size = torch.where(b.isfinite(), b.abs(), 0.0).max().item()
         worst = max(worst, float("inf") if gap != gap else gap / size if size else gap)
     return worst
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy
 import torch
 from torch import nn
 
-from surgery.capturing.quantised import without_repacking
+from surgery.capturing.quantised import bits_of, without_repacking
 from surgery.inject.state import Adapted, tuner_of
 
 SEED = 0
@@ -44,10 +47,29 @@ def tensors_of(value: Any) -> Iterator[torch.Tensor]:
 
 
 def call(model: nn.Module, inputs: Any) -> list[torch.Tensor]:
-    """The output tensors of one call, with the random state seeded: two calls see the same noise."""
-    args, kwargs = arguments(inputs)
+    """The output tensors of one call, with the random state seeded: two calls see the same noise.
+
+    The call gets copies of the inputs: a model may write into them, or into a cache among them.
+    """
+    args, kwargs = _copied(arguments(inputs))
     torch.manual_seed(SEED)
+    random.seed(SEED)
+    numpy.random.seed(SEED)
     return list(tensors_of(model(*args, **kwargs)))
+
+
+def _copied(value: Any) -> Any:
+    """The same values in tensors of their own; what cannot be copied, as a generator, is given as it is."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if type(value) in (tuple, list):
+        return type(value)(_copied(item) for item in value)
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    try:
+        return deepcopy(value)
+    except (TypeError, RuntimeError):
+        return value
 
 
 def difference(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
@@ -77,17 +99,59 @@ def disabled(model: Adapted) -> Iterator[None]:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with training flags, gradients and random state put back; no weight is repacked for it."""
-    modes = [(module, module.training) for module in model.modules()]
+    """Evaluation mode and gradients recorded; gradients, buffers, attributes of modules and random state are put back.
+
+    No weight is repacked for it.
+    """
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None
     try:
-        with torch.random.fork_rng(), without_repacking(model):
+        with _gradients_recorded(), _random_state_kept(), _forward_undone(model), without_repacking(model):
             model.eval()
             yield
     finally:
-        for module, mode in modes:
-            module.training = mode
         for parameter, gradient in gradients:
             parameter.grad = gradient
+
+
+@contextmanager
+def _gradients_recorded() -> Iterator[None]:
+    """Also where the caller has switched that off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    own, of_numpy = random.getstate(), numpy.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(own)
+        numpy.random.set_state(of_numpy)
+
+
+@contextmanager
+def _forward_undone(model: nn.Module) -> Iterator[None]:
+    """Put back what a forward may write into its modules: attributes (training flags, counts) and buffers."""
+    held = [(names, dict(names)) for module in model.modules() for names in (vars(module), module._buffers)]
+    buffers = {
+        buffer: buffer.detach().clone()
+        for module in model.modules()
+        if not bits_of(module)
+        for buffer in module._buffers.values()
+        if buffer is not None
+    }
+    try:
+        yield
+    finally:
+        for names, before in held:
+            if names.keys() != before.keys() or any(names[name] is not value for name, value in before.items()):
+                names.clear()
+                names.update(before)
+        with torch.no_grad():
+            for buffer, value in buffers.items():
+                if not buffer.is_meta and not torch.equal(buffer, value):
+                    buffer.copy_(value)

@@ -37,7 +37,8 @@ def verify(model: Adapted, plan: Plan, inputs: Any) -> Verification:
     """Check an adapted model against its plan: compare, call it with and without adapters, train a step, merge.
 
     `inputs` is an example call: a mapping of keyword arguments, a pair (args, kwargs), a sequence or one value.
-    The calls are made in evaluation mode; weights, gradients, training flags and random state are put back. Identity
+    The calls are made in evaluation mode, on copies of the inputs, each with the random state of torch, Python and
+    NumPy seeded. Weights, gradients, buffers, attributes of modules and random state are put back. Identity
     is required of fresh adapters only. Raises SurgeryError: E0509 where the adapted set differs, E0510 where the
     adapted model does not start as the base model, a gradient cannot reach an adapter, a step does not move one, or
     the merged model computes something else. A gradient that a frozen all-zero layer of the base model keeps away is a
@@ -162,7 +163,7 @@ def _broken(identity: Identity) -> list[Diagnostic]:
             "E0510",
             f"the adapted model does not start as the base model: max abs difference {identity.difference:g}",
             notes=("outputs of one call in evaluation mode, adapters active against adapters disabled",),
-            helps=("is the model's output random in a way that torch.manual_seed does not fix? give other inputs",),
+            helps=("are the outputs random however torch, Python and NumPy are seeded? give other inputs",),
         )
     ]
 

@@ -1,7 +1,10 @@
 """Verification on real models: what it finds, and that it leaves the model as found."""
 
+import random
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from f5_tts.model import DiT
@@ -284,6 +287,68 @@ def test_the_random_state_is_left_as_found(plan_for):
     before = torch.random.get_rng_state()
     verify(adapted, plan, inputs)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class Careless(nn.Module):
+    """Counts its calls in a buffer and in an attribute, writes into its inputs, and draws from Python and NumPy."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.calls = nn.Linear(4, 4), nn.Linear(4, 4), 0
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x, cache):
+        self.calls += 1
+        self.seen += 1
+        cache.append(x.mul_(2 + random.random() + numpy.random.rand()))
+        hidden = self.last(self.first(cache[0]))
+        return hidden, hidden.masked_fill(torch.arange(4) > 2, float("-inf"))
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_what_a_careless_forward_changes_is_put_back_and_does_not_disturb(mode, plan_for):
+    plan = plan_for(Careless(), {"a": ("lora", {"r": 2}, ["first", "last"])})
+    with mode():
+        inputs = {"x": torch.ones(2, 4), "cache": []}
+    adapted = apply(Careless(), plan)
+    random.seed(1)
+    numpy.random.seed(1)
+    states = random.getstate(), numpy.random.get_state()[1].tolist()
+    with mode():
+        found = verify(adapted, plan, inputs)
+    assert (found.identity.status, found.identity.difference) == ("exact", 0)
+    assert (found.gradients.reached, found.merging.merged) == (2, 2)
+    assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states
+    assert (base_model(adapted).calls, base_model(adapted).seen.item()) == (0, 0)
+    assert torch.equal(inputs["x"], torch.ones(2, 4))
+    assert inputs["cache"] == []
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_the_model_is_left_as_found_whichever_call_fails(error, plan_for):
+    class Failing(Careless):
+        left = 0
+
+        def forward(self, x, cache):
+            Failing.left -= 1
+            self.seen = self.seen + 1  # another buffer in its place
+            if not Failing.left:
+                raise error
+            return super().forward(x, cache)
+
+    plan = plan_for(Careless(), {"a": ("lora", {"r": 2}, ["first", "last"])})
+    adapted = apply(Failing(), plan).train()
+    before, buffer, rng = state(adapted), base_model(adapted).seen, torch.random.get_rng_state()
+    calls = 0
+    while Failing.left <= 0:
+        calls += 1
+        Failing.left = calls
+        with pytest.raises((SurgeryError, KeyboardInterrupt)) if calls <= 6 else nullcontext():
+            verify(adapted, plan, {"x": torch.ones(2, 4), "cache": []})
+        assert state(adapted) == before
+        assert torch.equal(torch.random.get_rng_state(), rng)
+        assert (base_model(adapted).seen is buffer, buffer.item(), base_model(adapted).calls) == (True, 0, 0)
+    assert calls == 7  # with adapters and without, two with gradients, two to compare what is merged
 
 
 @pytest.mark.parametrize(
