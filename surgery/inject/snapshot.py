@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from surgery.collector import paused_collector
 from surgery.diagnostics import Diagnostic, SurgeryError
+from surgery.inject.surroundings import Surroundings
 from surgery.inject.tree import named_modules
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ def atomically(model: nn.Module, change: Callable[[], T], written: Iterable[nn.M
     `written` are the modules whose weights `change` gives other values: these are copied beforehand. An error of
     PEFT's or PyTorch's becomes a SurgeryError (E0509). In inference mode too, new tensors are plain ones.
     """
+    surroundings = Surroundings()
     with paused_collector():
         snapshot = Snapshot(model, written)
     # Nothing may come between the end of the change and the return: an interrupt there would leave a changed model.
@@ -34,6 +36,7 @@ def atomically(model: nn.Module, change: Callable[[], T], written: Iterable[nn.M
             return change()
     except BaseException as error:
         with _held_interrupts():
+            surroundings.restore()
             snapshot.restore()
         if isinstance(error, Exception) and not isinstance(error, SurgeryError):
             raise SurgeryError(_failed(error)) from error

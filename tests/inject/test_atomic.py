@@ -1,11 +1,13 @@
 """Whatever stops an injection, the model is as before: the same objects in their places, the same bits in them."""
 
+import gc
 import os
 import random
 import signal
 import sys
 import threading
 import time
+import warnings
 
 import peft
 import pytest
@@ -14,6 +16,8 @@ from diffusers.configuration_utils import FrozenDict
 from model_structure import traces
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from torch.overrides import _len_torch_function_stack
+from torch.utils._python_dispatch import _len_torch_dispatch_stack
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from surgery.diagnostics import SurgeryError
@@ -154,12 +158,38 @@ def test_an_interrupt_before_any_line_leaves_no_trace(case, plan_for):
         total = lines_of(lambda: apply(model, plan), None)  # noqa: B023
     model = llama()
     before = traces(model)
-    draw = random.Random(case)
+    draw, surroundings = random.Random(case), process_state()
     for line in sorted(draw.randrange(total - 10) for _ in range(40)):
         with pytest.raises(KeyboardInterrupt):
             lines_of(lambda: apply(model, plan), line)
         assert traces(model) == before, line
+        assert process_state() == surroundings, line
     apply(model, plan)
+
+
+def process_state():
+    """What an interrupted context manager may leave behind for the rest of the process."""
+    modes = _len_torch_function_stack(), _len_torch_dispatch_stack()
+    patched = nn.Module.register_parameter, nn.Module.register_buffer
+    gradients = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    return gradients, modes, gc.isenabled(), list(warnings.filters), patched
+
+
+def test_an_interrupt_on_the_way_into_no_grad_does_not_switch_gradients_off(plan_for, monkeypatch):
+    model = llama()
+    plan = planned(plan_for, model, "lora")
+    surroundings = process_state()
+    enter = torch.no_grad.__enter__
+
+    def interrupted(self):
+        enter(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch.no_grad, "__enter__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply(model, plan)
+    monkeypatch.undo()
+    assert process_state() == surroundings
 
 
 def lines_of(action, stop):
@@ -192,7 +222,7 @@ def test_a_real_signal_at_any_time_leaves_no_trace(plan_for):
     apply(llama(), plan)
     took = time.perf_counter() - start
     before = traces(model)
-    draw, interrupted = random.Random(1), 0
+    draw, interrupted, surroundings = random.Random(1), 0, process_state()
     for _ in range(25):
         delay = draw.uniform(0, 0.8 * took)
         sender = threading.Thread(target=lambda: (time.sleep(delay), os.kill(os.getpid(), signal.SIGINT)))  # noqa: B023
@@ -207,6 +237,7 @@ def test_a_real_signal_at_any_time_leaves_no_trace(plan_for):
         if adapted is None:
             interrupted += 1
             assert traces(model) == before
+            assert process_state() == surroundings
         else:  # it was faster than the signal
             model = llama()
             before = traces(model)
