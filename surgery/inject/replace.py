@@ -21,9 +21,11 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     """A temporary sibling to write into; it takes the folder's place when the block ends, and is removed if it fails.
 
     Missing parents are made. Raises SurgeryError (E0514) where the file system refuses, and for a path that is a
-    file or a folder of something else: only an empty folder, or one that holds nothing but an export, is replaced.
+    file or a folder of something else: only an empty folder, or one that holds nothing but an export, is replaced. Of a
+    link, the folder that it leads to.
     """
     try:
+        folder = folder.resolve() if folder.is_symlink() else folder
         _check_replaceable(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
@@ -59,14 +61,16 @@ def _swap(temporary: Path, folder: Path) -> None:
         return
     # A folder cannot be renamed over a full one: move the old one aside first, and back if that fails.
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-    folder.rename(aside / "old")
     try:
+        folder.rename(aside / "old")
         temporary.rename(folder)
-    except OSError:
-        (aside / "old").rename(folder)
+    except BaseException:  # an interrupt would lose both
+        if not folder.exists():
+            (aside / "old").rename(folder)
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _umask() -> int:
