@@ -1,6 +1,5 @@
 """Replacing a folder: the old one or the new one, also when it is interrupted."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -44,7 +43,7 @@ def test_an_interrupt_between_the_steps_loses_nothing(step, late, tmp_path, monk
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
     folder = folder_of(tmp_path / "real", "old")
-    os.symlink(folder, tmp_path / "link")
+    (tmp_path / "link").symlink_to(folder)
     replace(tmp_path / "link")
     assert (tmp_path / "link").is_symlink()
     assert (folder / NAME).read_text() == "new"
