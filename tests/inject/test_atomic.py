@@ -1,6 +1,7 @@
 """Whatever stops an injection, the model is as before: the same objects in their places, the same bits in them."""
 
 import gc
+import gc
 import os
 import random
 import signal
@@ -16,12 +17,15 @@ from diffusers.configuration_utils import FrozenDict
 from model_structure import traces
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import _len_torch_function_stack
 from torch.utils._python_dispatch import _len_torch_dispatch_stack
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from surgery.collector import paused_collector
 from surgery.diagnostics import SurgeryError
 from surgery.inject import apply, snapshot
+from surgery.inject.surroundings import Surroundings
 
 
 def llama():
@@ -175,21 +179,34 @@ def process_state():
     return gradients, modes, gc.isenabled(), list(warnings.filters), patched
 
 
-def test_an_interrupt_on_the_way_into_no_grad_does_not_switch_gradients_off(plan_for, monkeypatch):
-    model = llama()
+def test_an_interrupt_on_the_way_into_a_block_does_not_stay_for_the_process(plan_for, monkeypatch):
+    with FakeTensorMode():
+        model = llama()
     plan = planned(plan_for, model, "lora")
     surroundings = process_state()
-    enter = torch.no_grad.__enter__
+    enter = FakeTensorMode.__enter__
 
     def interrupted(self):
         enter(self)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(torch.no_grad, "__enter__", interrupted)
+    monkeypatch.setattr(FakeTensorMode, "__enter__", interrupted)
     with pytest.raises(KeyboardInterrupt):
         apply(model, plan)
     monkeypatch.undo()
     assert process_state() == surroundings
+
+
+def test_all_that_is_left_open_is_closed():
+    before, surroundings = process_state(), Surroundings()
+    for block in (torch.no_grad(), torch.device("meta"), FakeTensorMode()):
+        block.__enter__()
+    gc.disable()
+    warnings.simplefilter("error")
+    nn.Module.register_parameter = nn.Module.register_buffer
+    surroundings.restore()
+    assert process_state() == before
+    assert torch.ones(1).sum().item() == 1  # neither fake nor on meta
 
 
 def lines_of(action, stop):
@@ -299,3 +316,23 @@ def test_a_model_made_in_inference_mode_is_as_before_too(case, plan_for):
         identity, requires_grad, value = before[name]
         assert (id(parameter), parameter.requires_grad) == (identity, requires_grad)
         assert torch.equal(parameter, value)
+
+
+def test_no_memory_on_the_cpu_is_told_from_other_errors_of_pytorch(plan_for, monkeypatch):
+    model = llama()
+    before = traces(model)
+    monkeypatch.setattr(BaseTunerLayer, "_move_adapter_to_device_of_base_layer", lambda *_: torch.empty(1 << 60))
+    with pytest.raises(SurgeryError, match="give the process more memory"):
+        apply(model, planned(plan_for, model, "lora"))
+    assert traces(model) == before
+
+
+def test_an_interrupt_never_leaves_the_collector_paused():
+    def paused():
+        with paused_collector():
+            pass
+
+    for line in range(lines_of(paused, None)):
+        with pytest.raises(KeyboardInterrupt):
+            lines_of(paused, line)
+        assert gc.isenabled(), line
