@@ -64,6 +64,9 @@ class Adamss(Method):
         r = min(settings["r"], sizes.outputs, sizes.inputs + sizes.has_bias)
         return int(min(settings["num_subspaces"], sizes.outputs) * r + sizes.outputs)
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "V of every module"
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

@@ -44,6 +44,9 @@ class Delora(Method):
         """A: r x inputs; B: outputs x r; lambda. The norms of the weight's columns are saved beside."""
         return int(settings["r"]) * (sizes.inputs + sizes.outputs) + 1
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "the norms of the columns of W"
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

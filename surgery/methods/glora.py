@@ -63,6 +63,10 @@ class Glora(Method):
         bias = {"vector": outputs, "constant": 1, "none": 0}[settings["config_D_E"]]
         return 2 * weight + column + 2 * bias
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        """Zeros as large as what is left out; those in place of a bias that a module lacks are not foreseen here."""
+        return "zeros in place of what is left out" if "none" in settings.values() else ""
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

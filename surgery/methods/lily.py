@@ -59,6 +59,9 @@ class Lily(Method):
     def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
         return float(settings["scaling"])
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "every A and B again for each module that shares it"
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

@@ -156,6 +156,10 @@ class Method:
         """As `starts_at`, with these settings. A key is a container of PEFT's layer, or `container.parameter`."""
         return self.starts_at if self.start(settings) == "exact" else {}
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        """What PEFT writes into the adapter's file beside its parameters, or nothing."""
+        return ""
+
     def merging(self, module: Module, settings: Mapping[str, Any]) -> str | None:
         """Why a trained adapter cannot be merged into this module's weights, or None."""
         return None

@@ -53,6 +53,9 @@ class Randlora(Method):
     def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
         return float(settings["alpha"] / settings["r"])
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "A and the B_i" if settings["save_projection"] else ""
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

@@ -40,6 +40,9 @@ class Shira(Method):
         r: int = settings["r"]
         return r * (sizes.inputs + sizes.outputs)
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "the places of S"
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

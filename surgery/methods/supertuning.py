@@ -51,6 +51,9 @@ class Supertuning(Method):
         """The chosen weights, and LoRA's r * (inputs + outputs)."""
         return _entries(sizes, settings) + (settings["r"] or 0) * (sizes.inputs + sizes.outputs)
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "the places of S"
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

@@ -69,6 +69,9 @@ class Tinylora(Method):
         groups = max(1, round(len(modules) * (1 - settings["weight_tying"])))
         return int(groups * settings["u"])
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "A, B and the P_i"
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] is True else "none"
 

@@ -43,6 +43,9 @@ class Unilora(Method):
         """The vector."""
         return int(settings["theta_d_length"])
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "the places" if settings["save_indices"] else ""
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "none"
 

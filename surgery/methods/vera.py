@@ -40,6 +40,9 @@ class Vera(Method):
         r: int = settings["r"]
         return sizes.outputs + r
 
+    def saved_besides(self, settings: Mapping[str, Any]) -> str:
+        return "A and B" if settings["save_projection"] else ""
+
     def start(self, settings: Mapping[str, Any]) -> Start:
         return "exact" if settings["init"] else "none"
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from surgery.methods import METHODS
 from surgery.planning.changes import Changes, Pair
 from surgery.planning.evidence import by_evidence
 from surgery.planning.grouping import group_paths
@@ -204,9 +205,17 @@ def _totals(plan: Plan, ink: Ink) -> Iterator[str]:
     rows += [
         ("parameters of the model", f"{totals.total:,}"),
         ("adapter on disk, fp32", bytes_text(totals.adapter_bytes)),
+        *_besides(plan),
         ("optimiser state, AdamW", bytes_text(totals.optimizer_bytes)),
     ]
     yield from _table(rows, "    ")
+
+
+def _besides(plan: Plan) -> Iterator[tuple[str, str]]:
+    """What the files of the adapters hold beside the parameters that are counted."""
+    for site in {site.adapter: site for site in reversed(plan.sites)}.values():
+        if site.method in METHODS and (what := METHODS[site.method].saved_besides(site.settings)):
+            yield f"  and besides, of {site.method}", what
 
 
 def _changes(changes: Changes | None, ink: Ink) -> Iterator[str]:

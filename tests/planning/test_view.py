@@ -89,3 +89,9 @@ def test_f5_tts(golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
     spec: LoadedSpec = surgery.load("f5_tts/f5_base.surg")
     plan = surgery.plan(spec, read_graph(spec.graph_path))
     golden(render_plan(plan, compare(plan, lock_of(plan))), "goldens/f5_base.txt")
+
+
+def test_what_is_saved_beside_the_parameters_is_in_the_totals(plan_of: PlanOf) -> None:
+    text = 'target t {{ select path("blocks.*.attn.to_q") expect 4 vera {{ r = 4  save_projection = {} }} }}'
+    assert "and besides, of vera" in render_plan(plan_of(text.format("true")).plan, None)
+    assert "and besides" not in render_plan(plan_of(text.format("false")).plan, None)
