@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from surgery.cli.plan import add_spec_arguments, planned_from, show_diagnostics
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from surgery.inject.state import Adapted
     from surgery.language import LoadedSpec
     from surgery.planning import Plan
 
@@ -38,7 +37,12 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_spec_arguments(parser)
-    parser.add_argument("adapter", metavar="ADAPTER", type=Path, help="a safetensors file, or the folder of one")
+    parser.add_argument(
+        "adapter",
+        metavar="ADAPTER",
+        type=Path,
+        help="a safetensors file, the folder of one, or that of all adapters of the plan",
+    )
     parser.add_argument(
         "--out", metavar="DIR", type=Path, required=True, help="folder to write; an older export is replaced"
     )
@@ -72,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
     print("building the base model ...", file=sys.stderr, flush=True)
     from surgery.capturing.build import allow_local_modules
     from surgery.exporting import export
-    from surgery.inject import apply, load_adapter
+    from surgery.inject import load_adapter
 
     allow_local_modules()
-    adapted = apply(_base_model(spec, planned.plan), planned.plan)
+    adapted = _adapted(spec, planned.plan)
     print(
         load_adapter(adapted, planned.plan, args.adapter, only=args.only, scale=args.scale, strict=args.strict),
         flush=True,
@@ -84,18 +88,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _base_model(spec: LoadedSpec, plan: Plan) -> nn.Module:
-    """The spec's model without its weights, where its code can build it so and the plan does not need them."""
+def _adapted(spec: LoadedSpec, plan: Plan) -> Adapted:
+    """The spec's model with fresh adapters: without any values, where its code, the plan and PEFT can do without."""
     import torch
 
     from surgery.capturing.build import build_model, construct
     from surgery.diagnostics import SurgeryError
+    from surgery.inject import apply
     from surgery.methods import METHODS
 
-    if any(METHODS[site.method].reads_weights(site.settings) for site in plan.sites):
-        return build_model(spec)
-    try:
-        with torch.device("meta"):
-            return construct(spec)
-    except SurgeryError:
-        return build_model(spec)
+    if not any(METHODS[site.method].reads_weights(site.settings) for site in plan.sites):
+        try:
+            with torch.device("meta"):
+                model = construct(spec)
+            return apply(model, plan)
+        except SurgeryError:
+            pass  # what is wrong with more than the missing values is raised again below
+    return apply(build_model(spec), plan)

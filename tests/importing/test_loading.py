@@ -1,6 +1,7 @@
 """Loading into a model: everything or nothing, scales told apart, and what cannot mean the same refused."""
 
 import json
+import re
 import weakref
 
 import peft
@@ -10,6 +11,7 @@ from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 import surgery
+from surgery.capturing.build import build_model
 from surgery.cli.main import main
 from surgery.diagnostics import SurgeryError
 from surgery.importing import read_adapter
@@ -321,6 +323,21 @@ model transformers:LlamaForCausalLM {
 inputs { input_ids = i64[1, 6] < 50 }
 target a { select path("model.layers.*.self_attn.{q_proj,v_proj}") expect 4 lora { r = 4  alpha = 8  dora = DORA } }
 """
+
+
+@pytest.mark.parametrize("method", ["boft { block_size = 4 }", "shira { r = 1 random_seed = 2 }", "unilora { r = 2 }"])
+def test_the_command_takes_methods_that_peft_cannot_inject_without_values(method, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f.surg").write_text(re.sub(r"lora \{.*?\}", method, SPEC))
+    assert main(["capture", "f.surg"]) == 0
+    spec = surgery.load("f.surg")
+    plan = surgery.plan(spec, surgery.read_graph(spec.graph_path))
+    saved = apply(build_model(spec), plan)
+    save_adapters(saved, plan, tmp_path / "there")
+    assert main(["import", "f.surg", "there", "--out", "out"]) == 0
+    there, here = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("there", "out"))
+    assert there.keys() == here.keys()
+    assert all(torch.equal(tensor, here[key]) for key, tensor in there.items())
 
 
 @pytest.mark.parametrize("dora", [False, True])
