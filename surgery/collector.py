@@ -17,8 +17,8 @@ def paused_collector() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
-    gc.disable()
     try:
+        gc.disable()  # inside, for an interrupt may come right after it
         yield
     finally:
         gc.enable()

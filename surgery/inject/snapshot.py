@@ -128,7 +128,7 @@ def _held_interrupts() -> Iterator[None]:
 
 
 def _failed(error: Exception) -> Diagnostic:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error):
         way_out = "give the process more memory, or adapt the model on meta and load its weights afterwards"
     else:
         way_out = "take the module that it names out of its target, or report this with the plan"
