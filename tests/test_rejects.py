@@ -21,6 +21,8 @@ import pytest
 
 from surgery.cli.main import main
 from surgery.diagnostics import CODES
+from surgery.language import load
+from surgery.language.method_use import check_methods
 
 HERE = Path(__file__).parent
 CASES = sorted((HERE / "rejects").glob("*.txtar"))
@@ -109,6 +111,13 @@ def test_every_code_has_a_page(code: str) -> None:
     assert page.startswith(f"# {code}: {CODES[code].title}\n")
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == PAGE_SECTIONS
     assert "```" in page.partition("## Example")[2], "the example is a fenced block"
+
+
+@pytest.mark.parametrize("code", ["E0401", "E0402", "E0403", "E0405"])
+def test_the_example_on_the_page_of_a_method_s_code_has_that_error(code: str, tmp_path: Path) -> None:
+    example = CODES[code].page.split("```")[1]
+    (tmp_path / "f.surg").write_text(f"surg 1\n{example}", encoding="utf-8")
+    assert {found.code for found in check_methods(load(tmp_path / "f.surg")) if found.is_error} == {code}
 
 
 def test_every_page_has_a_code() -> None:
