@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from surgery.planning.swapping import readiness, widest
 
     prepared, *others = (_lock(path) for path in (args.prepared, *args.others))
-    max_rank = args.max_rank or widest([prepared, *others])
+    max_rank = widest([prepared, *others]) if args.max_rank is None else args.max_rank
     found = dict(zip(map(str, args.others), (readiness(prepared, other, max_rank) for other in others), strict=True))
     if args.format == "json":
         report = [{"file": path, **one.to_json()} for path, one in found.items()]

@@ -12,6 +12,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from peft.utils.other import ModulesToSaveWrapper
 from torch import nn
 
+from surgery.diagnostics import Diagnostic, SurgeryError
 from surgery.inject.parameters import wrapper_of
 from surgery.inject.patterns import MODEL_PREFIX
 from surgery.methods import METHODS
@@ -32,10 +33,16 @@ def base_model(adapted: Adapted) -> nn.Module:
 
 
 def tuner_of(adapted: Adapted) -> BaseTuner:
-    """PEFT's tuner: what stands between its wrapper and the user's model."""
-    tuner = adapted.base_model
-    assert isinstance(tuner, BaseTuner)
+    """PEFT's tuner: what stands between its wrapper and the user's model. E0509 for a model without one."""
+    tuner = getattr(adapted, "base_model", None)  # transformers' own models have one, too
+    if not isinstance(tuner, BaseTuner):
+        raise SurgeryError(_not_adapted(adapted))
     return tuner
+
+
+def _not_adapted(model: object) -> Diagnostic:
+    help = "give the model that `surgery.apply(model, plan)` returned"
+    return Diagnostic("E0509", f"a {type(model).__name__} carries no PEFT adapters", helps=(help,))
 
 
 def layer_at(model: nn.Module, path: str) -> BaseTunerLayer:
@@ -114,9 +121,9 @@ def adapter_state(adapted: Adapted, plan: Plan) -> dict[str, dict[str, torch.Ten
             for name, tensor in _tuner_state(container, child, adapter):
                 tensors[f"{_TUNER_PREFIX}{name}"] = tensor
     for path, wrapper in wrappers(model):
-        [(adapter, module)] = wrapper.modules_to_save.items()
-        for name, tensor in module.state_dict(keep_vars=True).items():
-            state[adapter][f"{MODEL_PREFIX}{path}.{name}"] = tensor
+        for adapter in state.keys() & wrapper.modules_to_save.keys():  # not those that PEFT was given beside
+            for name, tensor in wrapper.modules_to_save[adapter].state_dict(keep_vars=True).items():
+                state[adapter][f"{MODEL_PREFIX}{path}.{name}"] = tensor
     return state
 
 

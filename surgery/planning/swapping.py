@@ -65,7 +65,7 @@ def readiness(prepared: Plan | Lock, other: Plan | Lock, max_rank: int | None = 
     the two. What only the live model knows is checked when it is prepared: a convolution with groups needs a rank
     that they divide.
     """
-    max_rank = max_rank or widest((prepared, other))
+    max_rank = widest((prepared, other)) if max_rank is None else max_rank
     obstacles = [*preparation_obstacles(prepared, max_rank), *differences(prepared, other, max_rank)]
     own, others = ({site.full_path for site in one.sites} for one in (prepared, other))
     padding = {site.full_path: max_rank - rank_of(site) for site in other.sites if site.full_path in own}

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
+from surgery.inject.state import Adapted
+from surgery.planning.plan import Plan
 from surgery.planning.swapping import Obstacle, rank_of
 from surgery.runtime.adapter import Adapter
 from surgery.runtime.table import Place, Table
@@ -23,7 +25,30 @@ def live_obstacles(table: Table, max_rank: int) -> Iterator[Obstacle]:
         yield Obstacle("holds a gradient: prepare before the optimiser is made, or call `zero_grad()`", held)
 
 
-def resize(table: Table, adapter: Adapter, max_rank: int | None) -> None:
+def remade(model: Adapted, plan: Plan, table: Table, adapter: Adapter, max_rank: int | None) -> Table:
+    """Give the model room for `max_rank`, its scales as tensors; for None the adapter's own rank, scales as numbers.
+
+    Returns the model's table from here on. Where that fails or is interrupted, the model is as before.
+    """
+    tensors = [(slot.tensor, slot.tensor.data) for slot in table.slots.values()]
+    scalings = [(scaling, dict(scaling)) for place in table.places.values() if (scaling := place.scaling) is not None]
+    try:
+        _resize(table, adapter, max_rank)
+        made = Table(model, plan)
+        if max_rank is None:
+            _scales_to_numbers(made)
+        else:
+            scales_to_tensors(made)
+    except BaseException:
+        for tensor, data in tensors:
+            tensor.data = data
+        for scaling, before in scalings:
+            scaling.update(before)
+        raise
+    return made
+
+
+def _resize(table: Table, adapter: Adapter, max_rank: int | None) -> None:
     """Give the slots room for `max_rank`, or the adapter's own rank for None. The adapter in them stays as it is.
 
     The parameters remain the same objects: only their storage is new. All of it is made before any is put in.
@@ -59,7 +84,7 @@ def _scale_dtype(place: Place) -> torch.dtype:
     return dtype if dtype == torch.float64 else torch.float32
 
 
-def scales_to_numbers(table: Table) -> None:
+def _scales_to_numbers(table: Table) -> None:
     for place in table.places.values():
         if (scaling := place.scaling) is not None:
             scaling[place.site.adapter] = float(scaling[place.site.adapter])

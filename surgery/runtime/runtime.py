@@ -18,7 +18,7 @@ from surgery.planning.swapping import Obstacle, differences, preparation_obstacl
 from surgery.runtime.adapter import Adapter, as_planned
 from surgery.runtime.combining import combination_obstacles, combined, overflows
 from surgery.runtime.fitting import idle, misfits, other_than_held, rank_obstacles, switched_off
-from surgery.runtime.preparing import live_obstacles, resize, scales_to_numbers, scales_to_tensors
+from surgery.runtime.preparing import live_obstacles, remade, scales_to_tensors
 from surgery.runtime.reading import from_tensors, read_source
 from surgery.runtime.refusals import (
     check_is_not_in_use,
@@ -122,9 +122,7 @@ class Runtime:
             if max(ranks, default=1) > max_rank and not obstacles:
                 obstacles.append(Obstacle(f"an adapter of rank {max(ranks)} is held, above {max_rank}"))
             refuse("the model cannot be prepared for swapping", obstacles)
-            resize(table, self._in_model.adapter, max_rank)
-            self._table = table = Table(self._model, self._plan)
-            scales_to_tensors(table)
+            self._table = table = remade(self._model, self._plan, table, self._in_model.adapter, max_rank)
             self._max_rank = max_rank
             self._show_switch()
             return Change(self._active, tuple(table.places))
@@ -136,9 +134,7 @@ class Runtime:
         """
         with self._in_turn():
             table = self._current()
-            resize(table, self._in_model.adapter, None)
-            self._table = table = Table(self._model, self._plan)
-            scales_to_numbers(table)
+            self._table = table = remade(self._model, self._plan, table, self._in_model.adapter, None)
             self._max_rank = None
             self._show_switch()
             return Change(self._active, tuple(table.places))
@@ -227,7 +223,7 @@ class Runtime:
     def scale(self, factor: float, name: str | None = None) -> Change:
         """Multiply an adapter's own scale, by default the active one's: 1 is as trained, 0 is the base model.
 
-        It stays with the adapter. Modules that are trained in full are not scaled.
+        It stays with the adapter. Modules that are trained in full, and DoRA's magnitudes, are not scaled.
         """
         with self._in_turn():
             name = self._active if name is None else name

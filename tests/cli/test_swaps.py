@@ -50,6 +50,12 @@ def test_not_ready(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("locks")
+def test_no_room_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["swaps", "all.surg", "all.surg", "--max-rank", "0"]) == 1
+    assert "its rank 4 is above the prepared 0" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("locks")
 def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["swaps", "some.surg", "all.surg", "--format", "json"]) == 1
     report = json.loads(capsys.readouterr().out)

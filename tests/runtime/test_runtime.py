@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 
 import surgery
@@ -220,6 +220,32 @@ def deltas_of(model):
         }
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, torch.OutOfMemoryError])
+def test_preparing_that_fails_half_way_leaves_the_model_as_it_was(runtime, adapters, first, error, monkeypatch):
+    runtime.switch("first")
+    before = {name: tensor.clone() for name, tensor in runtime.model.state_dict().items()}
+    make, calls = torch.tensor, []
+
+    def failing(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 3:
+            raise error
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "tensor", failing)
+    with pytest.raises(error):
+        runtime.prepare(16)
+    monkeypatch.undo()
+    assert runtime.max_rank is None
+    after = runtime.model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    layers = [module for module in runtime.model.modules() if isinstance(module, LoraLayer)]
+    assert all(type(layer.scaling["default"]) is float for layer in layers)
+    runtime.switch("default")
+    runtime.switch("first")
+    assert torch.equal(adapters.outputs(runtime.model), first.expected)
+
+
 def test_undone_there_is_room_for_the_rank_in_the_model_alone(runtime, adapters, first, second):
     runtime.prepare(8)
     runtime.load("second", second.folder)
@@ -361,6 +387,24 @@ def test_names_are_held_once(runtime, first):
 
 def test_a_model_without_adapters_is_refused(adapters, first):
     assert "no PEFT adapters" in refused(surgery.Runtime, adapters.build(), first.plan).message
+    for call, argument in ((surgery.load_adapter, first.folder), (surgery.verify, adapters.inputs)):
+        with pytest.raises(SurgeryError, match="carries no PEFT adapters") as raised:
+            call(adapters.build(), first.plan, argument)
+        assert raised.value.diagnostics[0].code == "E0509"
+
+
+def test_a_module_that_another_adapter_trains_is_left_alone(adapters, first):
+    plan = adapters.plan("lora { r = 4  alpha = 8 }", more='train { select path("lm_head") }')
+    saved = adapters.saved("trained", plan)
+    for planned, source in ((plan, saved), (first.plan, first)):
+        model = adapters.adapted(planned).eval()
+        config = LoraConfig(target_modules=["q_proj"], modules_to_save=["lm_head"])
+        model.add_adapter("another", config)
+        runtime = surgery.Runtime(model, planned)
+        runtime.load("saved", source.folder)
+        runtime.switch("saved")
+        assert torch.equal(adapters.outputs(model), source.expected)
+        surgery.load_adapter(model, planned, source.folder)
 
 
 def test_a_model_of_another_plan_is_refused(adapters, first, second):
