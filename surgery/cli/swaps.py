@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from surgery.diagnostics import render
+from surgery.diagnostics import Diagnostic, render
 
 if TYPE_CHECKING:
     from surgery.planning.lock import Lock
@@ -44,7 +44,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print for each lock whether it is ready. 1 if one is not."""
-    from surgery.planning.swapping import readiness, widest
+    from surgery.planning.swapping import not_preparable, readiness, widest
 
     prepared, *others = (_lock(path) for path in (args.prepared, *args.others))
     max_rank = widest([prepared, *others]) if args.max_rank is None else args.max_rank
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         report = [{"file": path, **one.to_json()} for path, one in found.items()]
         print(json.dumps({"prepared": str(args.prepared), "max_rank": max_rank, "files": report}, indent=2))
     else:
-        _print_text(found)
+        _print_text(found, not_preparable(prepared, max_rank, place=str(args.prepared)))
     return 0 if all(one.ready for one in found.values()) else 1
 
 
@@ -63,7 +63,7 @@ def _lock(path: Path) -> Lock:
     return read_lock_file(path if path.suffix == ".lock" else path.with_name(path.name + ".lock"))
 
 
-def _print_text(found: dict[str, Readiness]) -> None:
+def _print_text(found: dict[str, Readiness], unprepared: Diagnostic | None) -> None:
     from surgery.cli.main import use_colour
     from surgery.planning.swapping import not_swappable
 
@@ -71,11 +71,16 @@ def _print_text(found: dict[str, Readiness]) -> None:
         if one.ready:
             print("\n".join(_lines(path, one)))
     sys.stdout.flush()
-    refused = [
-        not_swappable("the adapter cannot be swapped in", one.obstacles, place=path)
-        for path, one in found.items()
-        if not one.ready
-    ]
+    # Where the model cannot be prepared, that is all there is to say of the others too.
+    refused = (
+        [unprepared]
+        if unprepared
+        else [
+            not_swappable("the adapter cannot be swapped in", one.obstacles, place=path)
+            for path, one in found.items()
+            if not one.ready
+        ]
+    )
     if refused:
         sys.stderr.write(render(refused, colour=use_colour(sys.stderr)))
 

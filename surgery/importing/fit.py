@@ -147,7 +147,7 @@ def _scales(
             raise SurgeryError(unfit(adapter, [f"{scale} is no scale"], ["give alpha / r as a number"]))
         return Scales({site.full_path: float(scale) for site in sites}, "as asked")
     if not sites:
-        return Scales({}, "none: these methods have no scale")
+        return Scales({}, "as the settings of the adapter say; these methods have none in their tensors")
     stated = stated_scales(sites, matching, settings, _alphas(adapter, matching))
     if stated is None:
         if all(site.scale == 1 for site in sites):

@@ -205,8 +205,24 @@ def _grouped(reasons: Iterable[tuple[str, str]]) -> list[Obstacle]:
     return [Obstacle(reason, tuple(found)) for reason, found in paths.items()]
 
 
-def not_swappable(what: str, obstacles: Sequence[Obstacle], *, place: str | None = None) -> Diagnostic:
+_ELSEWHERE = (
+    "plan it on the same graph, with the same method on some of the same modules, or load it into another model"
+)
+_UNPREPARED = (
+    "plan lora, loha or lokr, with room for the largest rank; a model that is not compiled swaps unprepared too"
+)
+
+
+def not_swappable(
+    what: str, obstacles: Sequence[Obstacle], *, place: str | None = None, help: str = _ELSEWHERE
+) -> Diagnostic:
     """E0520, with one note for each obstacle."""
     notes = [one.reason + (f": {some(one.paths)}" if one.paths else "") for one in obstacles]
-    help = "plan it on the same graph, with the same method on some of the same modules, or load it into another model"
     return Diagnostic("E0520", what, place=place, notes=tuple(notes), helps=(help,))
+
+
+def not_preparable(plan: Plan | Lock, max_rank: int, *, place: str) -> Diagnostic | None:
+    """E0520 for a plan whose model cannot be prepared, whatever is to be swapped into it; else None."""
+    obstacles = preparation_obstacles(plan, max_rank)
+    message = "a model of this plan cannot be prepared for swapping"
+    return not_swappable(message, obstacles, place=place, help=_UNPREPARED) if obstacles else None

@@ -56,6 +56,17 @@ def test_no_room_at_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("locks")
+def test_what_cannot_be_prepared_is_said_of_the_prepared_plan_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("turned.surg").write_text(SPEC.replace("SOME", "*").replace("lora { r = RANK }", "oft { block_size = 4 }"))
+    assert main(["lock", "turned.surg"]) == 0
+    assert main(["swaps", "turned.surg", "all.surg", "turned.surg"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("error[E0520]") == 1
+    assert "a model of this plan cannot be prepared for swapping" in error
+    assert "= help: plan lora, loha or lokr" in error
+
+
+@pytest.mark.usefixtures("locks")
 def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["swaps", "some.surg", "all.surg", "--format", "json"]) == 1
     report = json.loads(capsys.readouterr().out)
