@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import _pop_mode as pop_dispatch_mode
 
 
 class Surroundings:
-    """Gradient mode, the stacks of modes (a default device is one), the collector, filters of warnings, and the
-    methods of `nn.Module` that accelerate replaces for a moment.
+    """Gradient mode, the stacks of modes (a default device is one), the collector, filters of warnings, the random
+    state of the CPU, and the methods of `nn.Module` that accelerate replaces for a moment.
 
     A Ctrl-C between what a context manager sets and the block that it guards skips its way out. `no_grad` would
     then hold for all that the process does afterwards.
@@ -27,6 +27,7 @@ class Surroundings:
         self._modes = function_modes(), dispatch_modes()
         self._collects = gc.isenabled()
         self._filters = list(warnings.filters)
+        self._random = torch.get_rng_state()
         self._registering = nn.Module.register_parameter, nn.Module.register_buffer
 
     def restore(self) -> None:
@@ -35,6 +36,7 @@ class Surroundings:
         torch.set_grad_enabled(self._gradients)
         (gc.enable if self._collects else gc.disable)()
         warnings.filters[:] = self._filters  # type: ignore[index]
+        torch.set_rng_state(self._random)
         nn.Module.register_parameter, nn.Module.register_buffer = self._registering  # type: ignore[method-assign]
 
 
