@@ -10,6 +10,8 @@ from surgery.planning.swapping import Obstacle, is_ranked
 from surgery.runtime.adapter import Adapter
 from surgery.runtime.table import Layout, Place, Table
 
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
 
 def misfits(table: Table, adapter: Adapter, *, prepared: bool) -> Iterator[Obstacle]:
     """Every way in which the adapter does not fit, by the keys of its tensors. `prepared` models take lower ranks."""
@@ -38,6 +40,17 @@ def _of_tensors(layout: Layout, tensors: Mapping[str, torch.Tensor]) -> Iterator
             others.setdefault(f"of {tensor.dtype}, which is not cast to {part.dtype}", []).append(key)
     for reason, keys in others.items():
         yield Obstacle(reason, tuple(keys))
+    if not others and (damaged := tuple(_not_finite({key: tensors[key] for key in layout.keys if key in tensors}))):
+        yield Obstacle("holds numbers that are not finite", damaged)
+
+
+def _not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """The keys of tensors with infinities or NaN, found in one pass over all of them."""
+    floats = {key: tensor for key, tensor in tensors.items() if tensor.dtype in _FLOATS and tensor.numel()}
+    if not floats:
+        return []
+    largest = torch.stack([norm.double().cpu() for norm in torch._foreach_norm(list(floats.values()), float("inf"))])
+    return [key for key, finite in zip(floats, largest.isfinite().tolist(), strict=True) if not finite]
 
 
 def idle(table: Table) -> Iterator[Obstacle]:

@@ -185,6 +185,15 @@ def test_configurations_that_are_damaged(runtime, first, change, reason):
     assert any(note.startswith(reason) for note in notes), notes
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(runtime, first, value):
+    tensors = load_file(first.folder / WEIGHTS)
+    key = list(tensors)[5]
+    tensors[key][0, 0] = value
+    code, notes = refusal(runtime, tensors)
+    assert (code, notes) == ("E0520", (f"holds numbers that are not finite: {key}",))
+
+
 def test_dropout_and_the_start_are_no_reason(runtime, adapters, first):
     config = json.loads((first.folder / CONFIG).read_text())
     config |= {"lora_dropout": 0.5, "init_lora_weights": "gaussian"}
