@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from surgery.graph import Module
 from surgery.methods.catalogue import settings_of
-from surgery.methods.geometry import Geometry
-from surgery.methods.method import Method, Start
 from surgery.methods.setting import Setting
+from surgery.methods.spectral import Spectral
 
 _setting = settings_of("WAVEFT")
 _SOUND = (
@@ -19,14 +14,13 @@ _SOUND = (
 )
 
 
-class WaveFt(Method):
+class WaveFt(Spectral):
     """W + scaling * the inverse wavelet transform of a matrix with n_frequency learnt coefficients."""
 
     name = "waveft"
     title = "WaveFT"
     paper = "https://arxiv.org/abs/2505.12532"
     peft_type = "WAVEFT"
-    layers = ("Linear", "Conv1D")
     starts_at = {"waveft_spectrum": 0.0}
     settings = (
         _setting("n_frequency", "int", "how many coefficients are learnt", pattern="n_frequency_pattern"),
@@ -50,21 +44,6 @@ class WaveFt(Method):
         if isinstance(value, str) and value.startswith(("db", "sym", "coif")):
             return "PEFT has no filter of this name, or (coif4, coif5) a wrong one"
         return None
-
-    def refusal_of(self, module: Module, sizes: Geometry, settings: Mapping[str, Any]) -> str | None:
-        size, n = sizes.inputs * sizes.outputs, settings["n_frequency"]
-        return f"its weight has {size:,} entries, and n_frequency is {n:,}" if n > size else None
-
-    def added_to(self, sizes: Geometry, settings: Mapping[str, Any]) -> int:
-        """The learnt coefficients, whatever the size of the layer."""
-        n: int = settings["n_frequency"]
-        return n
-
-    def scale(self, module: Module, settings: Mapping[str, Any]) -> float:
-        return float(settings["scaling"])
-
-    def start(self, settings: Mapping[str, Any]) -> Start:
-        return "exact" if settings["init"] else "none"
 
 
 WAVEFT = WaveFt()

@@ -17,7 +17,7 @@ from surgery.verifying.verification import Memory
 def added_memory(model: Adapted, plan: Plan) -> Memory:
     """The bytes of the trained tensors, and of what the adapters hold besides them; shared storage counts once."""
     trained = {id(tensor): tensor for tensor in trainable_tensors(model, plan)}
-    seen = {_storage(tensor) for tensor in base_tensors(model)} | {_storage(tensor) for tensor in trained.values()}
+    seen = {_storage(tensor) for tensor in _base_tensors(model)} | {_storage(tensor) for tensor in trained.values()}
     buffers: dict[str, int] = {}
     for name, tensor in _held(model):
         if _storage(tensor) not in seen:
@@ -26,7 +26,7 @@ def added_memory(model: Adapted, plan: Plan) -> Memory:
     return Memory(sum(map(_size, trained.values())), plan.totals.adapter_bytes, buffers)
 
 
-def base_tensors(model: Adapted) -> Iterator[torch.Tensor]:
+def _base_tensors(model: Adapted) -> Iterator[torch.Tensor]:
     """The tensors of the user's model: all that lie outside of adapted layers, or in their base layers."""
     base = base_model(model)
     layers = [module for module in base.modules() if isinstance(module, BaseTunerLayer)]
