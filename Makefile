@@ -19,7 +19,7 @@ TEST_ENV := OMP_NUM_THREADS=1
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.demo  ## Plan, adapt, train, export and check all-MiniLM-L6-v2 (about 3 minutes on 2 cores)
+demo: $(VENV)/.demo  ## Plan, adapt, train, export and check all-MiniLM-L6-v2 (about 4 minutes on 2 cores)
 	$(BIN)/surgery demo
 
 test: lint  ## Lint, type-check and run every test
