@@ -12,7 +12,7 @@ from surgery.diagnostics import Diagnostic, SurgeryError
 
 _EXAMPLE = """\
 example:
-  surgery demo                       about 3 minutes on 2 cores
+  surgery demo                       about 4 minutes on 2 cores
   surgery demo --out runs/demo       keep the run and the adapter there
 
 needs the demo extra: pip install 'model-surgery[demo]'. No network is used.
